@@ -1,0 +1,62 @@
+"""System checks: what ``manage.py check`` says about the site's set-up."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+
+from .conf import get_settings
+from .publisher import celery_app, is_unconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.core.checks import CheckMessage
+
+__all__: list[str] = []
+
+
+@checks.register("async_signals")
+def check_settings(**kwargs: object) -> Iterable[CheckMessage]:
+    """E001: ASYNC_SIGNALS cannot be read; E002: the Celery app cannot be imported."""
+    try:
+        get_settings()
+    except ImproperlyConfigured as exc:
+        return [checks.Error(str(exc), id="async_signals.E001")]
+    try:
+        app = celery_app()
+    except ImportError as exc:
+        return [checks.Error(f"cannot import the Celery app: {exc}.", id="async_signals.E002")]
+    if is_unconfigured(app):
+        return [
+            checks.Warning(
+                "no Celery app is configured in this process: deliveries would go to Celery's "
+                "default broker on localhost.",
+                hint="Import your Celery app in the __init__.py of the project's package, or "
+                "name it: ASYNC_SIGNALS = {'CELERY_APP': 'project.celery.app'}.",
+                id="async_signals.W001",
+            )
+        ]
+    return []
+
+
+@checks.register("async_signals")
+def check_distributions(**kwargs: object) -> Iterable[CheckMessage]:
+    """W002: another distribution has installed a package of the same import name."""
+    others = {
+        name
+        for name in importlib.metadata.packages_distributions().get("async_signals", [])
+        if name != "django-async-signals"
+    }
+    return [
+        checks.Warning(
+            f"the distribution {name!r} installs a package called async_signals too, over this "
+            "one or under it.",
+            hint=f"pip uninstall {name}; pip install --force-reinstall django-async-signals.",
+            id="async_signals.W002",
+        )
+        for name in sorted(others)
+    ]

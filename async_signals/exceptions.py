@@ -1,0 +1,93 @@
+"""
+Everything that this package raises, as one tree.
+
+AsyncSignalsError
+├── RegistrationError           a receiver cannot be registered or connected
+│   └── DuplicateReceiverError  two live receivers under one name
+├── SerializationError          at send: a value cannot travel
+├── PublishError                the broker did not take a delivery
+└── DeliveryError               in the worker: a message cannot be turned into a call
+    ├── EnvelopeError           malformed, forged, or of a version that this release cannot read
+    ├── ReceiverNotFoundError   no receiver of that name lives in this worker
+    ├── DecodeError             a value cannot be rebuilt from its JSON
+    └── MissingInstanceError    the row that a delivery refers to is gone
+
+Settings are refused with Django's own ``ImproperlyConfigured``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AsyncSignalsError",
+    "DecodeError",
+    "DeliveryError",
+    "DuplicateReceiverError",
+    "EnvelopeError",
+    "MissingInstanceError",
+    "PublishError",
+    "ReceiverNotFoundError",
+    "RegistrationError",
+    "SerializationError",
+]
+
+
+class AsyncSignalsError(Exception):
+    """Base of every error of this package; never raised itself."""
+
+
+class RegistrationError(AsyncSignalsError):
+    """Raised when a receiver cannot be registered or connected; the message has the cure."""
+
+
+class DuplicateReceiverError(RegistrationError):
+    """Raised when a second live receiver asks for a name, or for other options under it."""
+
+
+class SerializationError(AsyncSignalsError):
+    """
+    Raised at ``send()``, in the sender's stack, when an argument cannot travel.
+
+    The message and the attributes name the argument and its type, never its value.
+    """
+
+    def __init__(self, *, receiver: str, path: str, value_type: str, reason: str, cure: str) -> None:
+        self.receiver = receiver  #: Name of the receiver that the argument was for.
+        self.path = path  #: The argument, with the way into it: ``"rows[3].owner"``.
+        self.value_type = value_type  #: Import path of the type that was refused.
+        super().__init__(
+            f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}"
+        )
+
+
+class PublishError(AsyncSignalsError):
+    """Raised when a delivery could not be handed to Celery; the message has the cure."""
+
+
+class DeliveryError(AsyncSignalsError):
+    """Base of what can go wrong in the worker before the receiver is called."""
+
+
+class EnvelopeError(DeliveryError):
+    """Raised when a message is malformed, forged, or of a version unknown to this release."""
+
+
+class ReceiverNotFoundError(DeliveryError):
+    """Raised when no receiver of the delivery's name lives in this worker."""
+
+
+class DecodeError(DeliveryError):
+    """Raised when a value cannot be rebuilt from its JSON form."""
+
+
+class MissingInstanceError(DeliveryError):
+    """Raised when the row that a delivery refers to does not exist (any more)."""
+
+    def __init__(self, model: str, pk: object, alias: str | None) -> None:
+        self.model = model  #: Label of the model, ``"app_label.model_name"``.
+        self.pk = pk  #: Primary key that was looked for.
+        self.alias = alias  #: Database alias that was asked; None for the router's choice.
+        super().__init__(
+            f"cannot fetch {model} with pk {pk!r} from database {alias or 'default'!r}: the row "
+            "does not exist. Say what to do with @async_receiver(..., missing=...): "
+            "'skip', 'retry' or 'snapshot'."
+        )

@@ -1,0 +1,86 @@
+"""
+Run a receiver for a message: open > resolve > decode > call.
+
+Knows neither Celery nor the broker: the task translates, the tests call it directly.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync
+
+from . import codec, registry
+from .delivery import Delivery, running
+from .envelope import unpack
+from .exceptions import EnvelopeError, MissingInstanceError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from .envelope import Envelope
+    from .registry import Receiver
+
+__all__ = ["execute"]
+
+logger = logging.getLogger("async_signals")
+
+
+def execute(wire: object, *, name: str, attempt: int = 1) -> None:
+    """
+    Run the receiver called *name* for every delivery in *wire*.
+
+    Raises:
+        DeliveryError: A delivery cannot be turned into a call; the message has the cure.
+        Exception: Whatever the receiver raised; an ``ExceptionGroup`` where the message
+            carries several deliveries and more than one of them failed.
+    """
+    receiver = registry.get(name)
+    failures = []
+    for envelope in unpack(wire):
+        if envelope.receiver not in (receiver.name, *receiver.aliases):
+            raise EnvelopeError(
+                f"cannot run {receiver.name}: expected a message for this receiver, got: one for "
+                f"{envelope.receiver}. A message fits no other receiver than its own; name what "
+                "was renamed with @async_receiver(..., aliases=[old name])."
+            )
+        try:
+            _run(receiver, envelope, attempt)
+        except Exception as exc:  # noqa: BLE001  (each delivery of a message has its own outcome)
+            failures.append(exc)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} deliveries of {receiver.name} failed", failures)
+
+
+def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
+    signal = receiver.signal_at(envelope.signal)
+    try:
+        sender = codec.decode(envelope.sender)
+        kwargs = {key: codec.decode(value) for key, value in envelope.kwargs.items()}
+    except MissingInstanceError as exc:
+        if receiver.options.missing == "skip":
+            logger.info("Skipped delivery %s of %s: %s", envelope.id, receiver.name, exc)
+            return
+        raise
+    delivery = Delivery(
+        id=envelope.id,
+        event_id=envelope.event_id,
+        receiver=receiver.name,
+        attempt=attempt,
+        sent_at=envelope.sent_at,
+    )
+    token = running.set(delivery)
+    try:
+        result = receiver.function(signal=signal, sender=sender, **kwargs)
+        if inspect.isawaitable(result):
+            async_to_sync(_finish)(result)
+    finally:
+        running.reset(token)
+
+
+async def _finish(result: Awaitable[Any]) -> None:
+    await result

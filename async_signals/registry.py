@@ -1,0 +1,235 @@
+"""
+The receivers that this process knows, by name.
+
+Sender and worker each fill their own registry by importing the same modules; only the
+name travels between them. A registered receiver is kept as weakly as Django keeps it, so
+that a closure that dies is gone here too.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .conf import get_settings
+from .exceptions import DecodeError, DuplicateReceiverError, ReceiverNotFoundError, RegistrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from django.dispatch import Signal
+
+    from .options import Options
+
+__all__ = ["Receiver", "get", "name_for", "name_of", "register", "subscribe"]
+
+
+class Receiver:
+    """One function under one name with one set of options, connected to any number of signals."""
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        *,
+        name: str,
+        aliases: Iterable[str] = (),
+        options: Mapping[str, Any],
+    ) -> None:
+        self.name = name  #: Name of the receiver and of its Celery task.
+        self.aliases = tuple(aliases)  #: Earlier names, whose messages are still delivered.
+        self.given = dict(options)  #: The options as they were written down.
+        self.place = _place_of(function)  #: ``"file:line"``, for messages.
+        self.doc = function.__doc__
+        self.signals: weakref.WeakSet[Signal] = weakref.WeakSet()  #: What it is connected to.
+        self._function = weak_reference(function)
+
+    def __repr__(self) -> str:
+        return f"<Receiver {self.name}>"
+
+    @property
+    def function(self) -> Callable[..., object] | None:
+        """The user's function; None once it has died."""
+        return self._function()
+
+    @functools.cached_property
+    def options(self) -> Options:
+        """The given options laid over the settings' defaults."""
+        return get_settings().defaults.merge(self.given)
+
+    def signal_path(self, signal: Signal) -> str | None:
+        """Return how to name *signal* in a message; None: the only one without a path."""
+        paths = _paths_of(signal)
+        return paths[0] if paths else None
+
+    def signal_at(self, path: str | None) -> Signal:
+        """
+        Return the signal that ``signal_path()`` of the sending process named *path*.
+
+        Raises:
+            DecodeError: There is none, or more than one.
+        """
+        # Without importing: a module of that name was loaded by the installed apps, or not.
+        if path is not None:
+            module, _, attribute = path.rpartition(".")
+            found = getattr(sys.modules.get(module), attribute, None)
+            if found is not None and hasattr(found, "send_robust"):
+                return found  # type: ignore[no-any-return]
+        candidates = [signal for signal in self.signals if path in (_paths_of(signal) or [None])]
+        if not candidates and len(self.signals) == 1:
+            candidates = list(self.signals)
+        if len(candidates) != 1:
+            raise DecodeError(
+                f"cannot find signal {path!r} for {self.name}: expected one signal that this "
+                f"receiver is connected to, got: {len(candidates)} of {len(self.signals)}. "
+                "Assign each signal to a name in a module that the worker imports too."
+            )
+        return candidates[0]
+
+
+def weak_reference(function: Callable[..., object]) -> Callable[[], Callable[..., object] | None]:
+    """Return a weak reference that also works for bound methods."""
+    if inspect.ismethod(function):
+        return weakref.WeakMethod(function)
+    return weakref.ref(function)
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """
+    Return the name that *function* is registered under when it is given none.
+
+    Raises:
+        RegistrationError: It has no name of its own, as a lambda or a ``partial``.
+    """
+    qualname = getattr(function, "__qualname__", None)
+    if qualname is None or "<lambda>" in qualname:
+        raise RegistrationError(
+            f"cannot name the receiver at {_place_of(function)}: expected a function with a name "
+            f"of its own, got: {type(function).__name__ if qualname is None else 'a lambda'}. "
+            "Give it one that sender and worker share, @async_receiver(..., name='app.what_it_does')."
+        )
+    return f"{function.__module__}.{qualname}"
+
+
+_lock = threading.RLock()
+_receivers: dict[str, Receiver] = {}
+_subscribers: list[Callable[[Receiver], None]] = []
+
+
+def register(
+    function: Callable[..., object],
+    *,
+    name: str | None = None,
+    aliases: Iterable[str] = (),
+    options: Mapping[str, Any],
+) -> Receiver:
+    """
+    Return the receiver of *function*, made and announced when it is new.
+
+    Raises:
+        DuplicateReceiverError: Another live receiver has the name or an alias, or this one was
+            registered with other options.
+        RegistrationError: The function has no name of its own.
+    """
+    receiver = Receiver(function, name=name or name_of(function), aliases=aliases, options=options)
+    with _lock:
+        for key in (receiver.name, *receiver.aliases):
+            other = _receivers.get(key)
+            if other is None or other.function is None:
+                continue
+            if other.function != function or other.name != receiver.name:
+                raise DuplicateReceiverError(
+                    f"cannot register {key!r} at {receiver.place}: expected a name that is free, "
+                    f"got: the name of the live receiver at {other.place}. "
+                    "Give one of them another with @async_receiver(..., name=...)."
+                )
+            if (other.given, other.aliases) != (receiver.given, receiver.aliases):
+                raise DuplicateReceiverError(
+                    f"cannot register {key!r} at {receiver.place} again: expected the options "
+                    f"that it has, {_shown(other)}, got: {_shown(receiver)}. "
+                    "Give the second registration a name of its own with name=..."
+                )
+            return other
+        for key in (receiver.name, *receiver.aliases):
+            _receivers[key] = receiver
+        for subscriber in _subscribers:
+            subscriber(receiver)
+    return receiver
+
+
+def get(name: str) -> Receiver:
+    """
+    Return the live receiver called *name*, or once called so.
+
+    Raises:
+        ReceiverNotFoundError: This process knows none.
+    """
+    receiver = _receivers.get(name)
+    if receiver is None or receiver.function is None:
+        raise ReceiverNotFoundError(
+            f"cannot find receiver {name!r}: expected a receiver that this process has imported, "
+            f"got: {'none' if receiver is None else 'one whose function has died'}. "
+            "Import its module in AppConfig.ready(), deploy workers before senders, and name what "
+            "was renamed with @async_receiver(..., aliases=[old name])."
+        )
+    return receiver
+
+
+def name_for(function: Callable[..., object]) -> str:
+    """Return the name under which *function* is registered, or else would be."""
+    for receiver in _receivers.values():
+        if receiver.function == function:
+            return receiver.name
+    return name_of(function)
+
+
+def subscribe(subscriber: Callable[[Receiver], None]) -> None:
+    """Call *subscriber* with every receiver that is registered, now or later."""
+    with _lock:
+        _subscribers.append(subscriber)
+        for name, receiver in _receivers.items():
+            if name == receiver.name:
+                subscriber(receiver)
+
+
+def _place_of(function: Callable[..., object]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return f"{type(function).__module__}.{type(function).__qualname__}"
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _shown(receiver: Receiver) -> str:
+    given = receiver.given | ({"aliases": list(receiver.aliases)} if receiver.aliases else {})
+    return ", ".join(f"{key}={value!r}" for key, value in sorted(given.items())) or "none"
+
+
+_path_cache: weakref.WeakKeyDictionary[Signal, list[str]] = weakref.WeakKeyDictionary()
+
+
+def _paths_of(signal: Signal) -> list[str]:
+    """
+    Return the import paths under which *signal* stands in the loaded modules, best first.
+
+    A signal does not know its name, so it is looked up once, when it is first sent.
+    """
+    paths = _path_cache.get(signal)
+    if paths is None:
+        paths = [
+            f"{module_name}.{attribute}"
+            for module_name, module in list(sys.modules.items())
+            for attribute, value in list(getattr(module, "__dict__", {}).items())
+            if value is signal
+        ]
+        # Where signals are defined comes before where they are used; the rest only has to be
+        # the same in every process.
+        paths.sort(key=lambda path: (not _is_signals_module(path), len(path), path))
+        _path_cache[signal] = paths
+    return paths
+
+
+def _is_signals_module(path: str) -> bool:
+    return path.rpartition(".")[0].rpartition(".")[2] == "signals"

@@ -1,0 +1,90 @@
+"""
+Settings of the test project.
+
+Each database server that is found gets an alias, so that one run covers them all. A worker
+process gets the names of the test databases through the environment.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from .services import FOUND, port_of
+
+if "mariadb" in FOUND:
+    import pymysql
+
+    # Django asks for mysqlclient by its version; PyMySQL does the same job without a compiler.
+    pymysql.version_info = (2, 2, 7, "final", 0)
+    pymysql.install_as_MySQLdb()
+
+FOLDER = Path(os.environ.setdefault("ASYNC_SIGNALS_TEST_FOLDER", tempfile.mkdtemp()))
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+
+def sqlite(name: str) -> dict:
+    path = str(FOLDER / f"{name}{WORKER}.sqlite3")
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": path,
+        # A file: a worker process does not see a database in memory.
+        "TEST": {"NAME": path},
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+
+
+DATABASES = {"default": sqlite("default"), "other": sqlite("other")}
+if "postgresql" in FOUND:
+    DATABASES["postgresql"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": port_of("postgresql"),
+        "USER": os.environ.get("PGUSER", "postgres"),
+        "PASSWORD": os.environ.get("PGPASSWORD", ""),
+        "NAME": "postgres",
+        "TEST": {"NAME": "test_async_signals"},
+    }
+if "mariadb" in FOUND:
+    DATABASES["mariadb"] = {
+        "ENGINE": "django.db.backends.mysql",
+        "HOST": "127.0.0.1",
+        "PORT": port_of("mariadb"),
+        "USER": os.environ.get("MARIADB_USER", "root"),
+        "PASSWORD": os.environ.get("MARIADB_PASSWORD", ""),
+        "NAME": "test_async_signals_main",
+        "TEST": {"NAME": "test_async_signals", "CHARSET": "utf8mb4"},
+        "OPTIONS": {"charset": "utf8mb4"},
+    }
+for _alias, _name in json.loads(os.environ.get("ASYNC_SIGNALS_TEST_DATABASES", "{}")).items():
+    DATABASES[_alias]["NAME"] = _name
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "async_signals",
+    "tests.testapp",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+ROOT_URLCONF = "tests.testproject.urls"
+SECRET_KEY = "only for tests"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+CELERY_BROKER_URL = os.environ.get("ASYNC_SIGNALS_TEST_BROKER", "memory://")
+CELERY_BROKER_TRANSPORT_OPTIONS = json.loads(
+    os.environ.get("ASYNC_SIGNALS_TEST_TRANSPORT_OPTIONS", "{}")
+)
+CELERY_TASK_DEFAULT_QUEUE = os.environ.get("ASYNC_SIGNALS_TEST_QUEUE", "async-signals-test")
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TIMEZONE = "UTC"
