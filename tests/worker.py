@@ -94,12 +94,17 @@ class Worker:
     def output(self) -> str:
         return "".join(self._lines)
 
-    def wait_for_line(self, text: str, timeout: float = 30) -> str:
-        """Return the first line of the worker's output that has *text* in it."""
+    @property
+    def position(self) -> int:
+        """How many lines it has written; what comes later comes after this."""
+        return len(self._lines)
+
+    def wait_for_line(self, text: str, after: int = 0, timeout: float = 30) -> str:
+        """Return the first line of the worker's output after *after* that has *text* in it."""
         deadline = time.monotonic() + timeout
         with self._more:
             while True:
-                for line in self._lines:
+                for line in self._lines[after:]:
                     if text in line:
                         return line
                 if self._process.poll() is not None or not self._more.wait(
