@@ -118,12 +118,16 @@ def unpack(wire: object) -> list[Envelope]:
 
 
 def _is_signed(signature: str, key: str | bytes, body: str) -> bool:
-    return hmac.compare_digest(signature.encode(), _signature(key, body).encode())
+    return hmac.compare_digest(_bytes(signature), _bytes(_signature(key, body)))
 
 
 def _signature(key: str | bytes, body: str) -> str:
-    digest = hmac.digest(_derived(key), body.encode(), "sha256")
+    digest = hmac.digest(_derived(key), _bytes(body), "sha256")
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # Whatever a queue held is compared, not trusted.
 
 
 @functools.lru_cache(maxsize=16)

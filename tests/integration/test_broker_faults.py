@@ -17,7 +17,11 @@ from tests.testapp import signals
 from tests.testproject import brokers
 from tests.testproject.services import port_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    # kombu before 5.7 leaves the socket of a broken Redis connection to the garbage collector.
+    pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 #: The default bound for one publish, seconds.
 BOUND = 3.5

@@ -1,0 +1,183 @@
+"""The wire form: versioned, signed, and refused where it is anything else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+from django.dispatch import Signal
+
+from async_signals import EnvelopeError, ReceiverNotFoundError, connect
+from async_signals.envelope import Envelope, pack, unpack
+from async_signals.executor import execute
+
+
+@pytest.fixture
+def envelope() -> Envelope:
+    return Envelope(
+        id="0199-1",
+        event_id="0199-0",
+        receiver="shop.receive",
+        signal="shop.signals.done",
+        sent_at=dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC),
+        sender=None,
+        kwargs={"number": 1},
+    )
+
+
+def signed(message) -> str:
+    """Sign *message* as a sender of another release would."""
+    from django.conf import settings
+
+    from async_signals.envelope import _signature
+
+    body = json.dumps(message)
+    return f"{_signature(settings.SECRET_KEY, body)}:{body}"
+
+
+class TestRoundTrip:
+    def test_one_and_several(self, envelope) -> None:
+        """One message carries one envelope or more, each as it was."""
+        assert unpack(pack([envelope])) == [envelope]
+        assert unpack(pack([envelope] * 3)) == [envelope] * 3
+
+    def test_the_form_of_version_1(self, envelope) -> None:
+        """The form that workers of this release and the next will have to read."""
+        _, _, body = pack([envelope]).partition(":")
+
+        assert json.loads(body) == {
+            "v": 1,
+            "receiver": "shop.receive",
+            "deliveries": [
+                {
+                    "id": "0199-1",
+                    "event": "0199-0",
+                    "signal": "shop.signals.done",
+                    "sent_at": "2026-01-02T03:04:05.000678+00:00",
+                    "sender": None,
+                    "kwargs": {"number": 1},
+                }
+            ],
+        }
+
+
+class TestSignature:
+    def test_every_changed_character_is_noticed(self, envelope) -> None:
+        """No byte of a message can be changed, in the signature or after it."""
+        wire = pack([envelope])
+        for position in range(len(wire)):
+            forged = wire[:position] + ("0" if wire[position] != "0" else "1") + wire[position + 1 :]
+            with pytest.raises(EnvelopeError, match="cannot trust the message"):
+                unpack(forged)
+
+    def test_keys_rotate(self, envelope, settings) -> None:
+        """A retired key is read while it stands in SECRET_KEY_FALLBACKS, and not after."""
+        wire = pack([envelope])
+        settings.SECRET_KEY, old = "a new key", settings.SECRET_KEY
+
+        with pytest.raises(EnvelopeError) as caught:
+            unpack(wire)
+        assert str(caught.value) == (
+            "cannot trust the message: expected a signature made with SECRET_KEY or one of "
+            "SECRET_KEY_FALLBACKS, got: another. Give sender and worker the same keys; list a "
+            "retired key in SECRET_KEY_FALLBACKS until its messages are consumed."
+        )
+        settings.SECRET_KEY_FALLBACKS = [old]
+        assert unpack(wire) == [envelope]
+
+    def test_a_signature_of_another_purpose_does_not_fit(self, envelope) -> None:
+        """What the site signs elsewhere with the same key is no message."""
+        from django.core import signing
+
+        with pytest.raises(EnvelopeError):
+            unpack(signing.dumps({"v": 1}))
+
+    @pytest.mark.parametrize("wire", ["", ":", "é:x", "a:\udcff"])
+    def test_text_that_is_none(self, wire) -> None:
+        """Whatever text it is, it is refused as one that cannot be trusted."""
+        with pytest.raises(EnvelopeError, match="cannot trust"):
+            unpack(wire)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("version", [None, 0, 2, "1", [1]])
+    def test_other_versions(self, version) -> None:
+        """A release that this one cannot read: the order of deployment would have avoided it."""
+        with pytest.raises(EnvelopeError) as caught:
+            unpack(signed({"v": version, "receiver": "r", "deliveries": []}))
+        assert "Deploy workers before senders." in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "message",
+        [None, [], "x", {}, {"v": 1}, {"v": 1, "receiver": "r"},
+         {"v": 1, "receiver": "r", "deliveries": 3},
+         {"v": 1, "receiver": "r", "deliveries": [{}]},
+         {"v": 1, "receiver": "r", "deliveries": [{"id": 1, "event": 1, "signal": None,
+                                                   "sent_at": "soon", "sender": 1, "kwargs": {}}]}],
+        ids=str,
+    )
+    def test_malformed(self, message) -> None:
+        """Signed, and still no envelope."""
+        with pytest.raises(EnvelopeError, match="cannot read"):
+            unpack(signed(message))
+
+    def test_no_text(self) -> None:
+        """A task that is called by hand gets told what to do instead."""
+        with pytest.raises(EnvelopeError) as caught:
+            unpack({"instance": 1})
+        assert str(caught.value) == (
+            "cannot read the message: expected a signed text, got: dict. Only async_signals "
+            "publishes to the task of a receiver; call the function itself, or send its signal."
+        )
+
+    def test_for_another_receiver(self, envelope) -> None:
+        """A message cannot be replayed to a receiver that it was not made for."""
+
+        def receive(**kwargs) -> None:
+            raise AssertionError("never called")
+
+        signal = Signal()
+        connect(signal, receive, name="shop.other")
+
+        with pytest.raises(EnvelopeError) as caught:
+            execute(pack([envelope]), name="shop.other")
+        assert str(caught.value) == (
+            "cannot run shop.other: expected a message for this receiver, got: one for "
+            "shop.receive. A message fits no other receiver than its own; name what was renamed "
+            "with @async_receiver(..., aliases=[old name])."
+        )
+
+    def test_for_nobody(self, envelope) -> None:
+        """A receiver that this process does not know."""
+        with pytest.raises(ReceiverNotFoundError) as caught:
+            execute(pack([envelope]), name="shop.receive")
+        assert str(caught.value) == (
+            "cannot find receiver 'shop.receive': expected a receiver that this process has "
+            "imported, got: none. Import its module in AppConfig.ready(), deploy workers before "
+            "senders, and name what was renamed with @async_receiver(..., aliases=[old name])."
+        )
+
+
+class TestSeveral:
+    def test_each_has_its_own_outcome(self, envelope) -> None:
+        """One delivery of a message that fails does not keep the others from running."""
+        import dataclasses
+
+        got = []
+
+        def receive(number, **kwargs) -> None:
+            got.append(number)
+            if number % 2:
+                raise LookupError(number)
+
+        signal = Signal()
+        connect(signal, receive, name="shop.receive")
+        envelopes = [
+            dataclasses.replace(envelope, signal=None, kwargs={"number": n}) for n in range(4)
+        ]
+
+        with pytest.raises(ExceptionGroup) as caught:
+            execute(pack(envelopes), name="shop.receive")
+        assert got == [0, 1, 2, 3]
+        assert [exc.args for exc in caught.value.exceptions] == [(1,), (3,)]
