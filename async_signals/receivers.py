@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
     from typing import Unpack
 
+    from django.apps.registry import Apps
+
     from .options import OptionsDict
     from .registry import Receiver
 
@@ -44,6 +46,7 @@ def async_receiver(
     sender: object = None,
     weak: bool = True,
     dispatch_uid: Hashable | None = None,
+    apps: Apps | None = None,
     name: str | None = None,
     aliases: Iterable[str] = (),
     **options: Unpack[OptionsDict],
@@ -56,6 +59,7 @@ def async_receiver(
         sender: As in Django's ``receiver``, or a list or tuple of senders.
         weak: As in Django's ``receiver``.
         dispatch_uid: As in Django's ``receiver``.
+        apps: As in Django's ``receiver``: where a model signal looks for a lazy sender.
         name: Name of the receiver and its task; ``module.qualname`` by default.
         aliases: Earlier names, whose messages are still delivered.
         **options: How it is delivered; see ``Options``.
@@ -73,6 +77,7 @@ def async_receiver(
             sender=sender,
             weak=weak,
             dispatch_uid=dispatch_uid,
+            apps=apps,
             name=name,
             aliases=aliases,
             **options,
@@ -89,6 +94,7 @@ def connect(
     sender: object = None,
     weak: bool = True,
     dispatch_uid: Hashable | None = None,
+    apps: Apps | None = None,
     name: str | None = None,
     aliases: Iterable[str] = (),
     **options: Unpack[OptionsDict],
@@ -100,6 +106,7 @@ def connect(
     signals = signal if isinstance(signal, (list, tuple)) else [signal]
     senders = sender if isinstance(sender, (list, tuple)) else [sender]
     registered = registry.register(receiver, name=name, aliases=aliases, options=options)
+    more = {} if apps is None else {"apps": apps}  # Only model signals take it.
     for each_signal in signals:
         _refuse_needed_but_left_out(each_signal, receiver, registered)
         for each_sender in senders:
@@ -109,6 +116,7 @@ def connect(
                 sender=each_sender,
                 weak=weak,
                 dispatch_uid=dispatch_uid or _key_of(receiver),
+                **more,
             )
         registered.signals.add(each_signal)
 
