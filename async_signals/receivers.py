@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from django.dispatch import Signal
 
 from . import codec, registry
-from .builtin_signals import carries_deleted_rows, left_out
+from .builtin_signals import announces_instances, carries_deleted_rows, left_out
 from .dispatch import alias_of, dispatch
 from .envelope import Envelope
 from .event import current_event, new_id
@@ -155,6 +155,8 @@ class _Connection:
 
     def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
+        if codec.decoding.get() and announces_instances(signal):
+            return  # A delivery for what a delivery carries would never end.
         receiver = self.receiver
         options = receiver.options
         event = current_event(signal, sender, named, self)

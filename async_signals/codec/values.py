@@ -7,6 +7,7 @@ that could be taken for such a tag is written as pairs, so no data can pose as a
 
 from __future__ import annotations
 
+import contextvars
 import datetime as dt
 import decimal
 import math
@@ -21,7 +22,7 @@ from ..exceptions import DecodeError, RegistrationError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Encoder", "Unsendable", "decode", "encode", "register"]
+__all__ = ["Encoder", "Unsendable", "decode", "decoding", "encode", "register"]
 
 CURE = "Leave it out with @async_receiver(..., exclude=[{argument!r}]), or send its primary key."
 
@@ -165,6 +166,12 @@ def encode(
     return encoded
 
 
+#: Values are rebuilt in this context, so that an instance may be made that is not new.
+decoding: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "async_signals_decoding", default=False
+)
+
+
 def decode(data: Any) -> Any:
     """
     Return the value whose JSON is *data*.
@@ -173,12 +180,15 @@ def decode(data: Any) -> Any:
         DecodeError: The data has an unknown tag, or one whose content is malformed.
         MissingInstanceError: It refers to a row that does not exist.
     """
+    token = decoding.set(True)
     try:
         return decode_value(data)
     except RecursionError:
         raise DecodeError(
             "cannot decode a value: expected one not nested beyond reason, got: RecursionError."
         ) from None
+    finally:
+        decoding.reset(token)
 
 
 def decode_value(data: Any) -> Any:
