@@ -103,7 +103,8 @@ class _Departure:
             return
         together = [self]
         if not connection.in_atomic_block:  # In one still: a test runs captured callbacks.
-            together = list(_waiting.pop(connection, {None: self}).values())
+            waiting = list(_waiting.pop(connection, {}).values())
+            together = waiting if self in waiting else [self]
         messages = [departure.message for departure in together if departure.message is not None]
         for departure in together:
             departure.message = None

@@ -59,7 +59,7 @@ def async_receiver(
         sender: As in Django's ``receiver``, or a list or tuple of senders.
         weak: As in Django's ``receiver``.
         dispatch_uid: As in Django's ``receiver``.
-        apps: As in Django's ``receiver``: where a model signal looks for a lazy sender.
+        apps: As in Django's ``ModelSignal.connect()``; for no other signal.
         name: Name of the receiver and its task; ``module.qualname`` by default.
         aliases: Earlier names, whose messages are still delivered.
         **options: How it is delivered; see ``Options``.
@@ -101,22 +101,22 @@ def connect(
 ) -> None:
     """Connect *receiver* as ``async_receiver`` does, without decorating it."""
     # Django's own validation of a receiver, with its own messages.
-    Signal().connect(receiver, weak=weak)
+    Signal().connect(receiver, weak=False)
     Options().merge(options)  # type: ignore[arg-type]
     signals = signal if isinstance(signal, (list, tuple)) else [signal]
     senders = sender if isinstance(sender, (list, tuple)) else [sender]
     registered = registry.register(receiver, name=name, aliases=aliases, options=options)
-    more = {} if apps is None else {"apps": apps}  # Only model signals take it.
     for each_signal in signals:
+        connect_to_signal = each_signal.connect  # Django's own error for what is no signal.
         _refuse_needed_but_left_out(each_signal, receiver, registered)
         for each_sender in senders:
             connection = _Connection(registered, receiver, weak=weak)
-            each_signal.connect(
+            connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
                 weak=weak,
                 dispatch_uid=dispatch_uid or _key_of(receiver),
-                **more,
+                **({} if apps is None else {"apps": apps}),
             )
         registered.signals.add(each_signal)
 
@@ -206,7 +206,7 @@ def _refuse_needed_but_left_out(
             and parameter.kind is not parameter.VAR_KEYWORD
         ):
             raise RegistrationError(
-                f"cannot connect {receiver.name} to {receiver.signal_path(signal)}: expected a "
+                f"cannot connect {receiver.name} to the signal: expected a "
                 f"receiver that can do without {parameter.name!r}, which never leaves the "
                 f"process, got: a parameter without default. Write {parameter.name}=None, or "
                 "take what you need of it in a plain @receiver."
@@ -237,6 +237,7 @@ def muted(*what: Signal | Callable[..., object] | str) -> Iterator[None]:
 
 
 def _is_muted(receiver: Receiver, signal: Signal) -> bool:
-    return any(
-        not names or receiver.name in names or signal in names for names in _mutes.get()
+    mutes = _mutes.get()
+    return bool(mutes) and any(
+        not names or receiver.name in names or signal in names for names in mutes
     )

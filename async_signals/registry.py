@@ -15,13 +15,19 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from django.dispatch import Signal
+
 from .conf import get_settings
-from .exceptions import DecodeError, DuplicateReceiverError, ReceiverNotFoundError, RegistrationError
+from .exceptions import (
+    DecodeError,
+    DuplicateReceiverError,
+    ReceiverNotFoundError,
+    RegistrationError,
+    SerializationError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    from django.dispatch import Signal
 
     from .options import Options
 
@@ -61,33 +67,50 @@ class Receiver:
         return get_settings().defaults.merge(self.given)
 
     def signal_path(self, signal: Signal) -> str | None:
-        """Return how to name *signal* in a message; None: the only one without a path."""
+        """
+        Return how to name *signal* in a message; None: the only signal without a name.
+
+        Raises:
+            SerializationError: The worker could not tell it from another one.
+        """
         paths = _paths_of(signal)
-        return paths[0] if paths else None
+        if paths:
+            return paths[0]
+        if len(self._nameless()) > 1:
+            raise SerializationError(
+                receiver=self.name,
+                path="signal",
+                value_type="django.dispatch.dispatcher.Signal",
+                reason="expected a signal that has a name, or the only one without",
+                cure="Assign it to a name at the top level of a module.",
+            )
+        return None
 
     def signal_at(self, path: str | None) -> Signal:
         """
         Return the signal that ``signal_path()`` of the sending process named *path*.
 
         Raises:
-            DecodeError: There is none, or more than one.
+            DecodeError: This process has no such signal.
         """
-        # Without importing: a module of that name was loaded by the installed apps, or not.
-        if path is not None:
+        if path is None:
+            candidates = self._nameless()
+            if len(candidates) == 1:
+                return candidates[0]
+        else:
+            # Without importing: the installed apps have loaded a module of that name, or not.
             module, _, attribute = path.rpartition(".")
-            found = getattr(sys.modules.get(module), attribute, None)
-            if found is not None and hasattr(found, "send_robust"):
-                return found  # type: ignore[no-any-return]
-        candidates = [signal for signal in self.signals if path in (_paths_of(signal) or [None])]
-        if not candidates and len(self.signals) == 1:
-            candidates = list(self.signals)
-        if len(candidates) != 1:
-            raise DecodeError(
-                f"cannot find signal {path!r} for {self.name}: expected one signal that this "
-                f"receiver is connected to, got: {len(candidates)} of {len(self.signals)}. "
-                "Assign each signal to a name in a module that the worker imports too."
-            )
-        return candidates[0]
+            found = getattr(sys.modules.get(module), "__dict__", {}).get(attribute)
+            if isinstance(found, Signal):
+                return found
+        raise DecodeError(
+            f"cannot find signal {path!r} for {self.name}: expected a signal in a module that this "
+            "worker has imported, got: none. Import it in AppConfig.ready(), and deploy workers "
+            "before senders."
+        )
+
+    def _nameless(self) -> list[Signal]:
+        return [signal for signal in self.signals if not _paths_of(signal)]
 
 
 def weak_reference(function: Callable[..., object]) -> Callable[[], Callable[..., object] | None]:

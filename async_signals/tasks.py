@@ -32,8 +32,13 @@ def create_tasks() -> None:
     celery_signals.task_unknown.connect(_explain_unknown, dispatch_uid="async_signals")
 
 
+#: Names that have their task. A function that takes the name of a dead one takes its task.
+_names: set[str] = set()
+
+
 def _create_task(receiver: Receiver) -> None:
-    for name in (receiver.name, *receiver.aliases):
+    for name in {receiver.name, *receiver.aliases} - _names:
+        _names.add(name)
 
         def run(task: celery.Task[Any, Any], *args: Any, **kwargs: Any) -> None:
             _run(task, args)

@@ -1,0 +1,348 @@
+"""When a delivery leaves: with its transaction, on the right database, in one batch."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from django.db import connections, transaction
+from django.db.models.signals import post_save
+from django.dispatch import Signal
+from django.test import Client, TestCase, TransactionTestCase
+
+from async_signals import testing
+from async_signals.dispatch import outlet
+from tests.testapp.models import Article, Tag
+
+signal = Signal()
+
+
+class Undo(Exception):
+    """Rolls a block back."""
+
+
+@pytest.fixture
+def receive(connect):
+    def receive(**kwargs) -> None: ...
+
+    connect(signal, receive)
+    return receive
+
+
+@pytest.fixture
+def batches():
+    """What is published, as one list for each publish batch."""
+    published = []
+    token = outlet.set(lambda messages: published.append(list(messages)))
+    yield published
+    outlet.reset(token)
+
+
+def numbers(envelopes) -> list[int]:
+    return [envelope.kwargs["n"] for envelope in envelopes]
+
+
+@pytest.mark.django_db(databases="__all__")
+class TestCommit:
+    def test_autocommit_sends_at_once(self, alias, receive, sent) -> None:
+        """Outside a transaction there is nothing to wait for."""
+        signal.send(sender=None, using=alias, n=1)
+
+        assert numbers(sent) == [1]
+
+    def test_commit_sends(self, alias, receive, sent) -> None:
+        """Inside a transaction nothing leaves before its commit."""
+        with transaction.atomic(using=alias):
+            signal.send(sender=None, using=alias, n=1)
+            assert sent == []
+
+        assert numbers(sent) == [1]
+
+    def test_rollback_sends_nothing(self, alias, receive, sent) -> None:
+        """What is rolled back was never sent."""
+        with pytest.raises(Undo), transaction.atomic(using=alias):
+            signal.send(sender=None, using=alias, n=1)
+            raise Undo
+
+        assert sent == []
+
+    def test_after_a_rollback_the_next_transaction_is_clean(self, alias, receive, sent) -> None:
+        """Nothing of a rolled-back transaction leaves with a later one."""
+        with pytest.raises(Undo), transaction.atomic(using=alias):
+            signal.send(sender=None, using=alias, n=1)
+            raise Undo
+        with transaction.atomic(using=alias):
+            signal.send(sender=None, using=alias, n=2)
+        signal.send(sender=None, using=alias, n=3)
+
+        assert numbers(sent) == [2, 3]
+
+    def test_a_rolled_back_savepoint_takes_its_own_with_it(self, alias, receive, batches) -> None:
+        """Only what the inner block has sent is dropped; the rest leaves in one batch."""
+        with transaction.atomic(using=alias):
+            signal.send(sender=None, using=alias, n=1)
+            with pytest.raises(Undo), transaction.atomic(using=alias):
+                signal.send(sender=None, using=alias, n=2)
+                with transaction.atomic(using=alias):
+                    signal.send(sender=None, using=alias, n=3)
+                raise Undo
+            with transaction.atomic(using=alias):
+                signal.send(sender=None, using=alias, n=4)
+            signal.send(sender=None, using=alias, n=5)
+
+        assert [[m.envelopes[0].kwargs["n"] for m in batch] for batch in batches] == [[1, 4, 5]]
+
+    def test_the_first_event_may_be_the_one_rolled_back(self, alias, receive, batches) -> None:
+        """Whichever callback is called first speaks for those that live, and for no other."""
+        with transaction.atomic(using=alias):
+            with pytest.raises(Undo), transaction.atomic(using=alias):
+                signal.send(sender=None, using=alias, n=1)
+                raise Undo
+            signal.send(sender=None, using=alias, n=2)
+            with pytest.raises(Undo), transaction.atomic(using=alias):
+                signal.send(sender=None, using=alias, n=3)
+                raise Undo
+
+        assert [[m.envelopes[0].kwargs["n"] for m in batch] for batch in batches] == [[2]]
+
+    def test_nested_blocks_send_with_the_outermost(self, alias, receive, sent) -> None:
+        """An inner block that ends has committed nothing yet."""
+        with transaction.atomic(using=alias):
+            with transaction.atomic(using=alias), transaction.atomic(using=alias, savepoint=False):
+                signal.send(sender=None, using=alias, n=1)
+            assert sent == []
+
+        assert numbers(sent) == [1]
+
+    def test_durable_blocks(self, alias, receive, sent) -> None:
+        """``atomic(durable=True)`` commits when it ends, and so it sends."""
+        with transaction.atomic(using=alias, durable=True):
+            signal.send(sender=None, using=alias, n=1)
+            assert sent == []
+
+        assert numbers(sent) == [1]
+
+    def test_a_swallowed_database_error_sends_nothing(self, alias, receive, sent) -> None:
+        """A transaction that Django has marked for rollback takes its events with it."""
+        with transaction.atomic(using=alias):
+            signal.send(sender=None, using=alias, n=1)
+            transaction.set_rollback(True, using=alias)
+
+        assert sent == []
+
+    def test_manual_transactions_are_refused_as_on_commit_refuses_them(
+        self, alias, receive, sent
+    ) -> None:
+        """With autocommit off nobody can tell the commit: Django's own error says so."""
+        transaction.set_autocommit(False, using=alias)
+        try:
+            with pytest.raises(transaction.TransactionManagementError, match="manual transaction"):
+                signal.send(sender=None, using=alias, n=1)
+        finally:
+            transaction.rollback(using=alias)
+            transaction.set_autocommit(True, using=alias)
+
+    def test_all_of_one_transaction_leave_in_one_batch(self, alias, connect, batches) -> None:
+        """Several receivers, several events, several savepoints: one publish."""
+
+        def first(**kwargs) -> None: ...
+
+        def second(**kwargs) -> None: ...
+
+        connect(post_save, first, sender=Tag)
+        connect(post_save, second, sender=Tag)
+        with transaction.atomic(using=alias):
+            for n in range(5):
+                Tag.objects.using(alias).get_or_create(name=str(n))
+
+        [batch] = batches
+        assert [message.receiver.name.rpartition(".")[2] for message in batch] == [
+            "first",
+            "second",
+        ] * 5
+        assert len({message.envelopes[0].event_id for message in batch}) == 5
+        assert len({message.envelopes[0].id for message in batch}) == 10
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+class TestAliases:
+    def test_events_of_another_database_wait_for_that_one(self, connect, sent) -> None:
+        """``save(using="other")`` inside ``atomic(using="other")``: default has no say."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(post_save, receive, sender=Tag)
+        with transaction.atomic(using="other"):
+            Tag(name="other").save(using="other")
+            assert sent == []
+            Tag(name="default").save()
+            assert len(sent) == 1
+        assert len(sent) == 2
+        with pytest.raises(Undo), transaction.atomic(using="other"):
+            Tag(name="undone").save(using="other")
+            raise Undo
+        assert len(sent) == 2
+
+    def test_the_instance_decides_where_the_signal_has_no_using(self, receive, sent) -> None:
+        """A signal of one's own waits for the database of the instance that it carries."""
+        tag = Tag.objects.using("other").create(name="t")
+
+        with transaction.atomic(using="other"):
+            signal.send(sender=None, movie=tag, n=1)
+            assert sent == []
+        assert numbers(sent) == [1]
+
+    def test_the_option_decides_before_all(self, connect, sent) -> None:
+        """``using=`` names the database whose commit counts."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(signal, receive, using="other")
+        with transaction.atomic(using="default"), transaction.atomic(using="other"):
+            signal.send(sender=None, using="default", n=1)
+            assert sent == []
+        with transaction.atomic(using="default"):
+            signal.send(sender=None, using="default", n=2)
+            assert numbers(sent) == [1, 2]
+
+    def test_a_using_that_is_no_alias_is_data(self, receive, sent) -> None:
+        """A signal of one's own may carry a ``using`` of its own."""
+        signal.send(sender=None, using="a hammer", n=1)
+
+        assert numbers(sent) == [1]
+
+    def test_on_commit_false_sends_at_once(self, connect, sent) -> None:
+        """Who asks for it gets it: sent inside the transaction, whatever becomes of it."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(signal, receive, on_commit=False)
+        with pytest.raises(Undo), transaction.atomic():
+            signal.send(sender=None, n=1)
+            assert numbers(sent) == [1]
+            raise Undo
+
+
+@pytest.mark.django_db(transaction=True)
+class TestNeighbours:
+    def test_a_callback_that_raises_after_ours_changes_nothing(self, receive, sent) -> None:
+        """The user's own callbacks may fail; ours have left."""
+        with pytest.raises(Undo), transaction.atomic():
+            signal.send(sender=None, n=1)
+            transaction.on_commit(lambda: (_ for _ in ()).throw(Undo))
+            signal.send(sender=None, n=2)
+
+        assert numbers(sent) == [1, 2]
+
+    def test_ours_never_stops_another(self, receive, caplog) -> None:
+        """A publish that fails in a way that nobody thought of leaves other callbacks alone."""
+
+        def explode(messages) -> None:
+            raise RuntimeError("nobody thought of this")
+
+        called = []
+        token = outlet.set(explode)
+        try:
+            with transaction.atomic():
+                signal.send(sender=None, n=1)
+                transaction.on_commit(lambda: called.append(1))
+        finally:
+            outlet.reset(token)
+
+        assert called == [1]
+
+
+@pytest.fixture
+def atomic_requests():
+    connections["default"].settings_dict["ATOMIC_REQUESTS"] = True
+    yield
+    connections["default"].settings_dict["ATOMIC_REQUESTS"] = False
+
+
+@pytest.mark.django_db(transaction=True)
+class TestAtomicRequests:
+    def test_a_request_that_succeeds_sends(self, atomic_requests, connect, sent) -> None:
+        """With ATOMIC_REQUESTS the delivery leaves when the request has committed."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(post_save, receive, sender=Article)
+        Client().get("/save/", {"title": "kept"})
+
+        assert len(sent) == 1
+        assert Article.objects.filter(title="kept").exists()
+
+    def test_a_request_that_fails_sends_nothing(self, atomic_requests, connect, sent) -> None:
+        """The request is rolled back, and with it the event."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(post_save, receive, sender=Article)
+        Client(raise_request_exception=False).get("/save/", {"title": "lost", "fail": 1})
+
+        assert sent == []
+        assert not Article.objects.filter(title="lost").exists()
+
+
+def receive_in_tests(**kwargs) -> None:
+    """A receiver for the test cases below."""
+
+
+class InTestCase(TestCase):
+    """Inside Django's own TestCase, as in the tests of a site."""
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        from async_signals import connect
+
+        connect(signal, receive_in_tests)
+        signal.send(sender=None, n=0)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        signal.disconnect(receive_in_tests)
+        super().tearDownClass()
+
+    def test_nothing_commits_nothing_leaves(self) -> None:
+        """A TestCase never commits, so nothing is sent: as with every on_commit."""
+        with testing.capture() as sent:
+            signal.send(sender=None, n=1)
+        self.assertEqual(sent, [])
+
+    def test_captured_callbacks_send(self) -> None:
+        """``captureOnCommitCallbacks(execute=True)`` sends just what was sent inside it."""
+        with testing.capture() as sent:
+            signal.send(sender=None, n=1)
+            with self.captureOnCommitCallbacks(execute=True) as callbacks:
+                signal.send(sender=None, n=2)
+                signal.send(sender=None, n=3)
+        self.assertEqual(numbers(sent), [2, 3])
+        self.assertEqual(len(callbacks), 2)
+
+
+class InTransactionTestCase(TransactionTestCase):
+    """Inside TransactionTestCase everything is as in production."""
+
+    def test_commit_sends(self) -> None:
+        """It commits for real, and so it sends."""
+        from async_signals import connect
+
+        connect(signal, receive_in_tests)
+        self.addCleanup(signal.disconnect, receive_in_tests)
+        with testing.capture() as sent, transaction.atomic():
+            signal.send(sender=None, n=1)
+        self.assertEqual(numbers(sent), [1])
+
+
+@pytest.mark.django_db(transaction=True)
+class TestFailureInSend:
+    def test_what_cannot_be_sent_leaves_nothing_behind(self, receive, sent, caplog) -> None:
+        """An event that raises at send is not half-sent at commit."""
+        from async_signals import SerializationError
+
+        with caplog.at_level(logging.ERROR), transaction.atomic():
+            with pytest.raises(SerializationError):
+                signal.send(sender=None, n=1, bad=object())
+            signal.send(sender=None, n=2)
+
+        assert numbers(sent) == [2]
