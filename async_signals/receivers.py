@@ -165,9 +165,9 @@ class _Connection:
         if options.when is not None and not options.when(sender, **named):
             return
         dropped = left_out(signal) | options.exclude
+        arguments = {"sender": sender, **named}
         encoded = codec.encode(
-            {"sender": sender}
-            | {key: value for key, value in named.items() if key not in dropped},
+            {key: value for key, value in arguments.items() if key not in dropped},
             receiver=receiver.name,
             gone=carries_deleted_rows(signal),
             snapshot=options.missing == "snapshot",
@@ -178,7 +178,7 @@ class _Connection:
             receiver=receiver.name,
             signal=receiver.signal_path(signal),
             sent_at=event.sent_at,
-            sender=encoded.pop("sender"),
+            sender=encoded.pop("sender", None),
             kwargs=encoded,
         )
         dispatch(receiver, envelope, alias_of(receiver, named))
