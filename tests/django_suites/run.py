@@ -140,7 +140,7 @@ def asynchronous_receivers() -> Iterator[list[str]]:
     def rerouting(kind: type[Signal]) -> Callable[..., None]:
         def connect(signal, receiver, sender=None, weak=True, dispatch_uid=None, **more):
             keys = {"sender": sender, "weak": weak, "dispatch_uid": dispatch_uid, **more}
-            module = receiver.__module__
+            module = getattr(receiver, "__module__", "")
             if module.partition(".")[0] not in SUITES:
                 return genuine[kind](signal, receiver, **keys)
             names.append(f"{module}.receiver_{next(_numbers)}")
