@@ -110,12 +110,17 @@ def connect(
         connect_to_signal = each_signal.connect  # Django's own error for what is no signal.
         _refuse_needed_but_left_out(each_signal, receiver, registered)
         for each_sender in senders:
-            connection = _Connection(registered, receiver, weak=weak)
+            uid = dispatch_uid or _key_of(receiver)
+            if weak:
+                key = id(each_signal), id(each_sender), uid
+                connection = _weak_connection(registered, receiver, key)
+            else:
+                connection = _Connection(registered, receiver, strongly=True)
             connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
                 weak=weak,
-                dispatch_uid=dispatch_uid or _key_of(receiver),
+                dispatch_uid=uid,
                 **({} if apps is None else {"apps": apps}),
             )
         registered.signals.add(each_signal)
@@ -125,7 +130,7 @@ class _Connection:
     """What one ``signal.connect()`` was given: the sender's end of a receiver."""
 
     def __init__(
-        self, receiver: Receiver, function: Callable[..., object], *, weak: bool
+        self, receiver: Receiver, function: Callable[..., object], *, strongly: bool = False
     ) -> None:
         self.receiver = receiver
 
@@ -137,21 +142,12 @@ class _Connection:
         proxy.__name__ = getattr(function, "__name__", receiver.name)
         proxy.__qualname__ = getattr(function, "__qualname__", receiver.name)
         self._proxy = proxy
-        self._function: Callable[..., object] | None = None
-        if weak:
-            # The only strong reference to this connection is held until the function dies.
-            owner = function.__self__ if inspect.ismethod(function) else function
-            weakref.finalize(owner, self._let_go).atexit = False
-        else:
-            self._function = function
+        self._function = function if strongly else None
 
     @property
     def proxy(self) -> types.MethodType:
         """What Django calls: bound, so that it refers to the connection, not to itself."""
         return types.MethodType(self._proxy, self)
-
-    def _let_go(self) -> None:
-        """Called when the function has died; being called is what frees the connection."""
 
     def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
@@ -182,6 +178,21 @@ class _Connection:
             kwargs=encoded,
         )
         dispatch(receiver, envelope, alias_of(receiver, named))
+
+
+def _weak_connection(
+    receiver: Receiver, function: Callable[..., object], key: Hashable
+) -> _Connection:
+    """
+    Return the connection of *function* under *key*: the same one when it is connected again.
+
+    Django holds it weakly. What keeps it is ``receiver.connections``, until the function dies.
+    """
+    connections = receiver.connections
+    if not connections:
+        owner = function.__self__ if inspect.ismethod(function) else function
+        weakref.finalize(owner, connections.clear).atexit = False
+    return connections.setdefault(key, _Connection(receiver, function))
 
 
 def _key_of(function: Callable[..., object]) -> Hashable:

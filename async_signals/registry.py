@@ -27,7 +27,7 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from .options import Options
 
@@ -51,6 +51,8 @@ class Receiver:
         self.place = _place_of(function)  #: ``"file:line"``, for messages.
         self.doc = function.__doc__
         self.signals: weakref.WeakSet[Signal] = weakref.WeakSet()  #: What it is connected to.
+        #: What keeps each connection of the function alive, as long as itself lives.
+        self.connections: dict[Hashable, object] = {}
         self._function = weak_reference(function)
 
     def __repr__(self) -> str:
