@@ -25,7 +25,7 @@ COMBINATIONS = [
     for celery in CELERYS
     if python != "3.11" or django == "5.2"
 ]
-#: Each version of Django, with the first interpreter that it shares with no other here.
+#: Each version of Django on one interpreter that it supports.
 SUITES = list(zip(PYTHONS, DJANGOS, strict=True))
 
 #: What each combination came to, for the table at the end of ``matrix``.
