@@ -50,13 +50,13 @@ class SerializationError(AsyncSignalsError):
     The message and the attributes name the argument and its type, never its value.
     """
 
-    def __init__(self, *, receiver: str, path: str, value_type: str, reason: str, cure: str) -> None:
+    def __init__(
+        self, *, receiver: str, path: str, value_type: str, reason: str, cure: str
+    ) -> None:
         self.receiver = receiver  #: Name of the receiver that the argument was for.
         self.path = path  #: The argument, with the way into it: ``"rows[3].owner"``.
         self.value_type = value_type  #: Import path of the type that was refused.
-        super().__init__(
-            f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}"
-        )
+        super().__init__(f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}")
 
 
 class PublishError(AsyncSignalsError):

@@ -13,7 +13,6 @@ from async_signals import testing
 from .testproject.services import FOUND, PORTS
 
 
-
 def pytest_report_header() -> list[str]:
     missing = sorted(set(PORTS) - FOUND)
     return [
@@ -76,7 +75,6 @@ def connect():
     yield connect_for_test
     for signal, receiver, sender, uid in made:
         signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
-
 
 
 def collect_garbage() -> None:

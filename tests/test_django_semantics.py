@@ -214,7 +214,9 @@ class TestRow06FirstUidWins:
         signal, calls = Signal(), Calls()
         receive = make_receiver(calls)
         for sender in (Article, Tag):
-            connect(signal, receive, sender=sender, dispatch_uid=("any", "hashable"), on_commit=False)
+            connect(
+                signal, receive, sender=sender, dispatch_uid=("any", "hashable"), on_commit=False
+            )
 
         signal.send(sender=Article)
         signal.send(sender=Tag)

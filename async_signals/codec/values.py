@@ -62,7 +62,6 @@ class Encoder:
         return entry(value, self)
 
 
-
 _by_type: dict[type, Callable[[Any, Encoder], Any]] = {}
 _by_family: list[tuple[type, Callable[[Any, Encoder], Any]]] = []
 _by_tag: dict[str, Callable[[Any], Any]] = {}
@@ -339,7 +338,6 @@ def _encode_lazy(value: LazyObject, encoder: Encoder) -> Any:
     """Encode what a lazy object stands for, such as ``request.user``."""
     _, (wrapped,) = value.__reduce__()
     return encoder.encode(wrapped)
-
 
 
 _by_family.append((LazyObject, _encode_lazy))
