@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import celery
 from django.utils.module_loading import import_string
@@ -89,9 +89,9 @@ def _publish(
     started = time.monotonic()
     while True:
         before = tuple(waiting)
-        batches = hasattr(producer, "batch")  # Since kombu 5.7.
+        batch: Any = getattr(producer, "batch", None)  # Since kombu 5.7.
         try:
-            with producer.batch() if batches else contextlib.nullcontext():
+            with batch() if batch else contextlib.nullcontext():
                 while waiting:
                     try:
                         _apply(app, waiting[0], producer=producer, retry=False)
@@ -102,7 +102,7 @@ def _publish(
                     waiting.popleft()
         except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
             _drop(producer)
-            if batches:  # How much of a batch arrived is not known.
+            if batch:  # How much of a batch arrived is not known.
                 waiting = collections.deque(before)
             if time.monotonic() - started < patience:
                 # At once: the broker had closed a connection that was idle. Once more on a
@@ -116,7 +116,7 @@ def _publish(
 def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
     """Publish one message through Celery's own door, so that routes, signals and events hold."""
     receiver = message.receiver
-    task = app.tasks.get(receiver.name)
+    task: Any = app.tasks.get(receiver.name)
     if getattr(task, "receiver_name", None) != receiver.name:
         raise PublishError(
             f"cannot publish to {receiver.name}: expected its task in the Celery app "
@@ -145,12 +145,14 @@ def celery_app() -> celery.Celery:
         ImportError: ``ASYNC_SIGNALS["CELERY_APP"]`` names what cannot be imported.
     """
     path = get_settings().celery_app
-    return import_string(path) if path else celery.current_app._get_current_object()
+    # celery-types does not know that current_app is a proxy.
+    current: Any = celery.current_app
+    return cast("celery.Celery", import_string(path) if path else current._get_current_object())
 
 
 def is_unconfigured(app: celery.Celery) -> bool:
     """Whether *app* is the one that Celery makes up where a process has created none."""
-    return app.main == "default" and not app.set_as_current
+    return app.main == "default" and not app.set_as_current  # type: ignore[attr-defined]
 
 
 # -- Connections
@@ -186,7 +188,7 @@ def _new_pool(app: celery.Celery, step: float) -> ProducerPool:
     elif connection.transport.driver_type == "amqp":
         # Without confirms RabbitMQ reports success for what it has not stored.
         options |= {"confirm_publish": True, "read_timeout": step, "write_timeout": step}
-    connection.transport_options = {**connection.transport_options, **options}
+    connection.transport_options = {**(connection.transport_options or {}), **options}
     limit = app.conf.broker_pool_limit or POOL_LIMIT
     return ProducerPool(
         connection.Pool(limit=limit, close_after_fork=False),
@@ -199,7 +201,7 @@ def _new_pool(app: celery.Celery, step: float) -> ProducerPool:
 def _drop(producer: Producer) -> None:
     """Close a broken connection without the farewell that a silent broker would not answer."""
     with contextlib.suppress(Exception):
-        producer.__connection__.collect(socket_timeout=0.1)
+        producer.__connection__.collect(socket_timeout=0.1)  # type: ignore[union-attr]
 
 
 def _forget_inherited() -> None:

@@ -13,7 +13,7 @@ import inspect
 import types
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from django.dispatch import Signal
 
@@ -102,8 +102,8 @@ def connect(
     """Connect *receiver* as ``async_receiver`` does, without decorating it."""
     # Django's own validation of a receiver, with its own messages.
     Signal().connect(receiver, weak=False)
-    Options().merge(options)  # type: ignore[arg-type]
-    signals = signal if isinstance(signal, (list, tuple)) else [signal]
+    Options().merge(options)
+    signals = signal if isinstance(signal, (list, tuple)) else [cast("Signal", signal)]
     senders = sender if isinstance(sender, (list, tuple)) else [sender]
     registered = registry.register(receiver, name=name, aliases=aliases, options=options)
     for each_signal in signals:
@@ -188,7 +188,7 @@ def _weak_connection(
 
     Django holds it weakly. What keeps it is ``receiver.connections``, until the function dies.
     """
-    connections = receiver.connections
+    connections: dict[Hashable, _Connection] = receiver.connections
     if not connections:
         owner = function.__self__ if inspect.ismethod(function) else function
         weakref.finalize(owner, connections.clear).atexit = False

@@ -71,7 +71,7 @@ def _decode_instance(data: Any) -> Model:
     # The base manager: a default manager may hide the row.
     try:
         return model._base_manager.using(alias).get(pk=pk)
-    except model.DoesNotExist:
+    except model.DoesNotExist:  # type: ignore[attr-defined]  # Each model has its own.
         if snapshot is not None:
             return _rebuild(model, alias, snapshot)
         raise MissingInstanceError(label, pk, alias) from None

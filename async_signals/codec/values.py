@@ -334,7 +334,7 @@ add(dt.time, "time", _encode_moment, _decode_time)
 # -- What stands for something else
 
 
-def _encode_lazy(value: LazyObject, encoder: Encoder) -> Any:
+def _encode_lazy(value: LazyObject[Any], encoder: Encoder) -> Any:
     """Encode what a lazy object stands for, such as ``request.user``."""
     _, (wrapped,) = value.__reduce__()
     return encoder.encode(wrapped)
