@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import atexit
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import nox
 
@@ -84,7 +84,7 @@ def counts(report: Path) -> str:
     """Return how many tests passed and how many did not, from what pytest has written."""
     if not report.exists():
         return "did not start"
-    suite = ElementTree.parse(report).getroot()[0]
+    suite = ET.parse(report).getroot()[0]
     tests, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
     failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
     return f"{tests - skipped - failed} passed, {failed} failed, {skipped} skipped"

@@ -6,7 +6,6 @@ import gc
 import os
 
 import pytest
-from django.db import connections
 
 from async_signals import testing
 
