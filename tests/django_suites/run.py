@@ -71,7 +71,7 @@ def main(archive: str) -> int:
     print(
         f"Django {django.__version__}: {outcome.tests} tests, "
         f"{outcome.tests - len(outcome.failures)} passed, {len(outcome.failures)} failed, "
-        f"{len(unexpected)} of them not as listed; "
+        f"{len(unexpected)} not as listed; "
         f"{outcome.receivers} asynchronous receivers, {outcome.deliveries} deliveries"
     )
     return 1 if unexpected or not outcome.deliveries else 0
