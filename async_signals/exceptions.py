@@ -17,6 +17,8 @@ Settings are refused with Django's own ``ImproperlyConfigured``.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AsyncSignalsError",
     "DecodeError",
@@ -50,13 +52,15 @@ class SerializationError(AsyncSignalsError):
     The message and the attributes name the argument and its type, never its value.
     """
 
-    def __init__(
-        self, *, receiver: str, path: str, value_type: str, reason: str, cure: str
-    ) -> None:
+    def __init__(self, receiver: str, path: str, value_type: str, reason: str, cure: str) -> None:
+        self._arguments = (receiver, path, value_type, reason, cure)
         self.receiver = receiver  #: Name of the receiver that the argument was for.
         self.path = path  #: The argument, with the way into it: ``"rows[3].owner"``.
         self.value_type = value_type  #: Import path of the type that was refused.
         super().__init__(f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
 
 
 class PublishError(AsyncSignalsError):
@@ -91,3 +95,7 @@ class MissingInstanceError(DeliveryError):
             "does not exist. Say what to do with @async_receiver(..., missing=...): "
             "'skip', 'retry' or 'snapshot'."
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From the worker's child to its parent an error travels pickled.
+        return type(self), (self.model, self.pk, self.alias)

@@ -1,4 +1,7 @@
 from django.dispatch import Signal
 
 reported = Signal()
+broken = Signal()
 closed = Signal()
+limited = Signal()
+many = Signal()

@@ -5,6 +5,7 @@ Each database server that is found gets an alias, so that one run covers them al
 process gets the names of the test databases through the environment.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -19,6 +20,8 @@ if "mariadb" in FOUND:
     pymysql.version_info = (2, 2, 7, "final", 0)
     pymysql.install_as_MySQLdb()
 
+#: Checkouts that are tested at the same time do not meet in one database.
+CHECKOUT = hashlib.sha256(__file__.encode()).hexdigest()[:8]
 FOLDER = Path(os.environ.setdefault("ASYNC_SIGNALS_TEST_FOLDER", tempfile.mkdtemp()))
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 
@@ -47,7 +50,7 @@ if "postgresql" in FOUND:
         "USER": os.environ.get("PGUSER", "postgres"),
         "PASSWORD": os.environ.get("PGPASSWORD", ""),
         "NAME": "postgres",
-        "TEST": {"NAME": "test_async_signals"},
+        "TEST": {"NAME": f"test_async_signals_{CHECKOUT}"},
     }
 if "mariadb" in FOUND:
     DATABASES["mariadb"] = {
@@ -56,8 +59,8 @@ if "mariadb" in FOUND:
         "PORT": port_of("mariadb"),
         "USER": os.environ.get("MARIADB_USER", "root"),
         "PASSWORD": os.environ.get("MARIADB_PASSWORD", ""),
-        "NAME": "test_async_signals_main",
-        "TEST": {"NAME": "test_async_signals", "CHARSET": "utf8mb4"},
+        "NAME": f"async_signals_{CHECKOUT}",
+        "TEST": {"NAME": f"test_async_signals_{CHECKOUT}", "CHARSET": "utf8mb4"},
         "OPTIONS": {"charset": "utf8mb4"},
     }
 for _alias, _name in json.loads(os.environ.get("ASYNC_SIGNALS_TEST_DATABASES", "{}")).items():

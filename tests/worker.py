@@ -1,0 +1,126 @@
+"""A real Celery worker process for a test, and what its receivers report back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from django.db import connections
+
+from .testproject.brokers import Broker
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Reports:
+    """Datagrams from receivers in other processes; see ``tests.testapp.reports``."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._received: list[dict] = []
+
+    def wait(self, count: int = 1, timeout: float = 30, **expected) -> list[dict]:
+        """Return the first *count* reports that have all of *expected*; they are taken out."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = [r for r in self._received if expected.items() <= r.items()]
+            if len(found) >= count:
+                self._received = [r for r in self._received if r not in found[:count]]
+                return found[:count]
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                self._received.append(json.loads(self._socket.recv(65536)))
+            except TimeoutError:
+                raise AssertionError(
+                    f"expected {count} reports with {expected} within {timeout} s, "
+                    f"got: {self._received}"
+                ) from None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Worker:
+    """``celery -A tests.testproject worker`` as a process of its own."""
+
+    def __init__(self, broker: Broker, reports: Reports, *args: str, **env: str) -> None:
+        databases = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "celery", "-A", "tests.testproject", "worker", "-l", "INFO",
+             "-c", "2", "--without-mingle", "--without-gossip", "-n", f"{broker.name}@%h", *args],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "tests.testproject.settings",
+                "ASYNC_SIGNALS_TEST_BROKER": broker.url,
+                "ASYNC_SIGNALS_TEST_QUEUE": broker.queue,
+                "ASYNC_SIGNALS_TEST_TRANSPORT_OPTIONS": json.dumps(broker.transport_options),
+                "ASYNC_SIGNALS_TEST_REPORTS": str(reports.port),
+                "ASYNC_SIGNALS_TEST_DATABASES": json.dumps(databases),
+                "PYTHONUNBUFFERED": "1",
+                **env,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self._lines: list[str] = []
+        self._more = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.wait_for_line(" ready.")
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            with self._more:
+                self._lines.append(line)
+                self._more.notify_all()
+        with self._more:
+            self._more.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    @property
+    def position(self) -> int:
+        """How many lines it has written; what comes later comes after this."""
+        return len(self._lines)
+
+    def wait_for_line(self, text: str, after: int = 0, timeout: float = 30) -> str:
+        """Return the first line of the worker's output after *after* that has *text* in it."""
+        deadline = time.monotonic() + timeout
+        with self._more:
+            while True:
+                for line in self._lines[after:]:
+                    if text in line:
+                        return line
+                if self._process.poll() is not None or not self._more.wait(
+                    max(0, deadline - time.monotonic())
+                ):
+                    raise AssertionError(
+                        f"expected {text!r} in the worker's output, got:\n{self.output}"
+                    )
+
+    def stop(self) -> int:
+        """End it as a deployment would, and return its exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.pid, signal.SIGKILL)
+            return self._process.wait(5)
+        finally:
+            self._process.stdout.close()
