@@ -28,10 +28,10 @@ from .exceptions import PublishError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kombu import Producer
-
     from .envelope import Envelope
     from .registry import Receiver
+
+    _Producer = Any  # kombu's, whose stubs know neither its batches nor its connection.
 
 __all__ = ["HEADER", "Message", "celery_app", "is_unconfigured", "publish"]
 
@@ -76,41 +76,49 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
         return [(message, exc) for message in messages]
     try:
-        return _publish(app, producer, messages, patience=step / 2)
+        return _publish(app, producer, messages, step)
     finally:
         producer.release()
 
 
 def _publish(
-    app: celery.Celery, producer: Producer, messages: Sequence[Message], patience: float
+    app: celery.Celery, producer: _Producer, messages: Sequence[Message], step: float
 ) -> list[tuple[Message, Exception]]:
     refused: list[tuple[Message, Exception]] = []
     waiting = collections.deque(messages)
-    started = time.monotonic()
+    connection = producer.connection
+    broken = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+    # Other transports publish at once inside a batch; kombu has batches since 5.7.
+    batched = connection.transport.driver_type == "redis" and hasattr(producer, "batch")
+    patience = time.monotonic() + step / 2
+    fresh = False
     while True:
         before = tuple(waiting)
-        batch: Any = getattr(producer, "batch", None)  # Since kombu 5.7.
         try:
-            with batch() if batch else contextlib.nullcontext():
+            with producer.batch() if batched else contextlib.nullcontext():
                 while waiting:
                     try:
                         _apply(app, waiting[0], producer=producer, retry=False)
-                    except OperationalError:
+                    except broken:
                         raise
                     except Exception as exc:  # noqa: BLE001  (of this message, not of the broker)
                         refused.append((waiting[0], exc))
                     waiting.popleft()
         except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
             _drop(producer)
-            if batch:  # How much of a batch arrived is not known.
+            if batched:  # How much of it arrived is not known.
                 waiting = collections.deque(before)
-            if time.monotonic() - started < patience:
-                # At once: the broker had closed a connection that was idle. Once more on a
-                # new one; a second failure ends it.
-                patience = 0
-                continue
-            return refused + [(message, exc) for message in waiting]
-        return refused
+            if time.monotonic() > patience:
+                return refused + [(message, exc) for message in waiting]
+            # It failed at once. Brokers close idle connections: once more on a new one.
+            if fresh:
+                if isinstance(exc, OperationalError) or batched:
+                    return refused + [(message, exc) for message in waiting]
+                # The broker closed the channel over this message, as it does for its size.
+                refused.append((waiting.popleft(), exc))
+            fresh = not fresh
+        else:
+            return refused
 
 
 def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
@@ -198,10 +206,11 @@ def _new_pool(app: celery.Celery, step: float) -> ProducerPool:
     )
 
 
-def _drop(producer: Producer) -> None:
+def _drop(producer: _Producer) -> None:
     """Close a broken connection without the farewell that a silent broker would not answer."""
     with contextlib.suppress(Exception):
-        producer.__connection__.collect(socket_timeout=0.1)  # type: ignore[union-attr]
+        producer.__connection__.collect(socket_timeout=0.1)
+    producer.revive(producer.__connection__)
 
 
 def _forget_inherited() -> None:

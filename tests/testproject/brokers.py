@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
+import redis
 from celery import Celery
 
 from .services import port_of
@@ -39,15 +40,11 @@ class Broker:
         app = Celery("cleaner", broker=self.url, set_as_current=False)
         app.conf.broker_transport_options = self.transport_options
         with app.connection_for_write() as connection, connection.channel() as channel:
-            channel.queue_purge(self.queue)
             channel.queue_delete(self.queue)
             if connection.transport.driver_type == "redis":
                 prefix = self.transport_options["global_keyprefix"]
                 # The client adds the prefix to keys, not to patterns.
-                raw = channel.client.connection_pool
-                import redis
-
-                client = redis.Redis(connection_pool=raw)
+                client = redis.Redis(connection_pool=channel.client.connection_pool)
                 for key in client.scan_iter(match=f"{prefix}*"):
                     client.delete(key)
 
