@@ -17,7 +17,7 @@ from django.db.models import signals as model_signals
 if TYPE_CHECKING:
     from django.dispatch import Signal
 
-__all__ = ["carries_deleted_rows", "left_out"]
+__all__ = ["announces_instances", "carries_deleted_rows", "left_out"]
 
 _LEFT_OUT: dict[Signal, frozenset[str]] = {
     core_signals.request_started: frozenset({"environ", "scope"}),
@@ -41,3 +41,8 @@ def left_out(signal: Signal) -> frozenset[str]:
 def carries_deleted_rows(signal: Signal) -> bool:
     """Whether the instances that *signal* carries have no row when the worker looks."""
     return signal is model_signals.post_delete or signal is model_signals.pre_delete
+
+
+def announces_instances(signal: Signal) -> bool:
+    """Whether *signal* is sent for every instance made, also for one that a worker rebuilds."""
+    return signal is model_signals.pre_init or signal is model_signals.post_init

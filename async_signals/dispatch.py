@@ -36,11 +36,11 @@ logger = logging.getLogger("async_signals")
 def dispatch(receiver: Receiver, envelope: Envelope, alias: str) -> None:
     """Publish *envelope* once the transaction on *alias* has committed, if there is one."""
     message = Message(receiver, (envelope,))
-    if not receiver.options.on_commit:
+    connection = connections[alias]
+    if not receiver.options.on_commit or _is_unused(connection):
         outlet.get()([message])
         return
     departure = _Departure(message)
-    connection = connections[alias]
     if connection.in_atomic_block:
         _waiting.setdefault(connection, weakref.WeakValueDictionary())[next(_numbers)] = departure
 
@@ -49,6 +49,20 @@ def dispatch(receiver: Receiver, envelope: Envelope, alias: str) -> None:
 
     # Registered last: nothing that fails later may leave a callback behind.
     transaction.on_commit(leave, using=alias, robust=True)
+
+
+def _is_unused(connection: BaseDatabaseWrapper) -> bool:
+    """
+    Whether no transaction can be open, as there is no connection to the database.
+
+    ``on_commit`` would open one to find out, which a coroutine may not, and which fails
+    an event that has nothing to do with the database while the database is down.
+    """
+    return (
+        connection.connection is None
+        and not connection.in_atomic_block
+        and connection.settings_dict["AUTOCOMMIT"]
+    )
 
 
 def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:

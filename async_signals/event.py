@@ -74,9 +74,7 @@ def new_id() -> str:
     Source:
         UUID version 7, RFC 9562 section 5.7; the standard library has it from 3.14 on.
     """
-    value = int.from_bytes(
-        (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10), "big"
-    )
+    value = int.from_bytes((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10), "big")
     value = value & ~(0xF000 << 64) | (0x7000 << 64)
     value = value & ~(0xC000 << 48) | (0x8000 << 48)
     text = f"{value:032x}"

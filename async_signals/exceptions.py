@@ -57,9 +57,7 @@ class SerializationError(AsyncSignalsError):
         self.receiver = receiver  #: Name of the receiver that the argument was for.
         self.path = path  #: The argument, with the way into it: ``"rows[3].owner"``.
         self.value_type = value_type  #: Import path of the type that was refused.
-        super().__init__(
-            f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}"
-        )
+        super().__init__(f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments

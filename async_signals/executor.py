@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import async_to_sync
 
@@ -18,7 +18,7 @@ from .envelope import unpack
 from .exceptions import EnvelopeError, MissingInstanceError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from .envelope import Envelope
     from .registry import Receiver
@@ -75,7 +75,8 @@ def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
     )
     token = running.set(delivery)
     try:
-        result = receiver.function(signal=signal, sender=sender, **kwargs)
+        function = cast("Callable[..., object]", receiver.function)  # Alive: get() has looked.
+        result = function(signal=signal, sender=sender, **kwargs)
         if inspect.isawaitable(result):
             async_to_sync(_finish)(result)
     finally:

@@ -45,14 +45,14 @@ class Options:
     on_commit: bool = True  #: Publish when the transaction commits; False: at ``send()``.
     using: str | None = None  #: Alias that decides about commit; None: taken from the event.
     when: Callable[..., object] | None = None  #: ``when(sender, **kwargs)`` at send; false: skip.
-    missing: Missing | None = None  #: Row gone in the worker; None: "snapshot" for deletes, else "fail".
+    missing: Missing | None = None  #: Row gone; None: "snapshot" for deletes, else "fail".
     exclude: frozenset[str] = frozenset()  #: Names of kwargs that are not sent.
     queue: str | None = None  #: Name of the queue; None: Celery's routing.
     priority: int | None = None  #: As in Celery.
     countdown: float | None = None  #: Seconds before the receiver may start.
     expires: float | None = None  #: Seconds after which the delivery is not run any more.
     time_limit: float | None = None  #: Seconds until the worker kills the receiver.
-    soft_time_limit: float | None = None  #: Seconds until ``SoftTimeLimitExceeded`` is raised in it.
+    soft_time_limit: float | None = None  #: Seconds until Celery raises an error in it.
     rate_limit: str | int | None = None  #: As in Celery, ``"10/m"``.
 
     def merge(self, given: Mapping[str, Any]) -> Options:

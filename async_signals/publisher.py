@@ -14,7 +14,7 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import celery
 from django.utils.module_loading import import_string
@@ -28,10 +28,10 @@ from .exceptions import PublishError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kombu import Producer
-
     from .envelope import Envelope
     from .registry import Receiver
+
+    _Producer = Any  # kombu's, whose stubs know neither its batches nor its connection.
 
 __all__ = ["HEADER", "Message", "celery_app", "is_unconfigured", "publish"]
 
@@ -82,7 +82,7 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
 
 
 def _publish(
-    app: celery.Celery, producer: Producer, messages: Sequence[Message], step: float
+    app: celery.Celery, producer: _Producer, messages: Sequence[Message], step: float
 ) -> list[tuple[Message, Exception]]:
     refused: list[tuple[Message, Exception]] = []
     waiting = collections.deque(messages)
@@ -124,7 +124,7 @@ def _publish(
 def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
     """Publish one message through Celery's own door, so that routes, signals and events hold."""
     receiver = message.receiver
-    task = app.tasks.get(receiver.name)
+    task: Any = app.tasks.get(receiver.name)
     if getattr(task, "receiver_name", None) != receiver.name:
         raise PublishError(
             f"cannot publish to {receiver.name}: expected its task in the Celery app "
@@ -153,12 +153,14 @@ def celery_app() -> celery.Celery:
         ImportError: ``ASYNC_SIGNALS["CELERY_APP"]`` names what cannot be imported.
     """
     path = get_settings().celery_app
-    return import_string(path) if path else celery.current_app._get_current_object()
+    # celery-types does not know that current_app is a proxy.
+    current: Any = celery.current_app
+    return cast("celery.Celery", import_string(path) if path else current._get_current_object())
 
 
 def is_unconfigured(app: celery.Celery) -> bool:
     """Whether *app* is the one that Celery makes up where a process has created none."""
-    return app.main == "default" and not app.set_as_current
+    return app.main == "default" and not app.set_as_current  # type: ignore[attr-defined]
 
 
 # -- Connections
@@ -194,7 +196,7 @@ def _new_pool(app: celery.Celery, step: float) -> ProducerPool:
     elif connection.transport.driver_type == "amqp":
         # Without confirms RabbitMQ reports success for what it has not stored.
         options |= {"confirm_publish": True, "read_timeout": step, "write_timeout": step}
-    connection.transport_options = {**connection.transport_options, **options}
+    connection.transport_options = {**(connection.transport_options or {}), **options}
     limit = app.conf.broker_pool_limit or POOL_LIMIT
     return ProducerPool(
         connection.Pool(limit=limit, close_after_fork=False),
@@ -204,7 +206,7 @@ def _new_pool(app: celery.Celery, step: float) -> ProducerPool:
     )
 
 
-def _drop(producer: Producer) -> None:
+def _drop(producer: _Producer) -> None:
     """Close a broken connection without the farewell that a silent broker would not answer."""
     with contextlib.suppress(Exception):
         producer.__connection__.collect(socket_timeout=0.1)

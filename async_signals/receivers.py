@@ -13,12 +13,12 @@ import inspect
 import types
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from django.dispatch import Signal
 
 from . import codec, registry
-from .builtin_signals import carries_deleted_rows, left_out
+from .builtin_signals import announces_instances, carries_deleted_rows, left_out
 from .dispatch import alias_of, dispatch
 from .envelope import Envelope
 from .event import current_event, new_id
@@ -102,20 +102,25 @@ def connect(
     """Connect *receiver* as ``async_receiver`` does, without decorating it."""
     # Django's own validation of a receiver, with its own messages.
     Signal().connect(receiver, weak=False)
-    Options().merge(options)  # type: ignore[arg-type]
-    signals = signal if isinstance(signal, (list, tuple)) else [signal]
+    Options().merge(options)
+    signals = signal if isinstance(signal, (list, tuple)) else [cast("Signal", signal)]
     senders = sender if isinstance(sender, (list, tuple)) else [sender]
     registered = registry.register(receiver, name=name, aliases=aliases, options=options)
     for each_signal in signals:
         connect_to_signal = each_signal.connect  # Django's own error for what is no signal.
         _refuse_needed_but_left_out(each_signal, receiver, registered)
         for each_sender in senders:
-            connection = _Connection(registered, receiver, weak=weak)
+            uid = dispatch_uid or _key_of(receiver)
+            if weak:
+                key = id(each_signal), id(each_sender), uid
+                connection = _weak_connection(registered, receiver, key)
+            else:
+                connection = _Connection(registered, receiver, strongly=True)
             connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
                 weak=weak,
-                dispatch_uid=dispatch_uid or _key_of(receiver),
+                dispatch_uid=uid,
                 **({} if apps is None else {"apps": apps}),
             )
         registered.signals.add(each_signal)
@@ -125,7 +130,7 @@ class _Connection:
     """What one ``signal.connect()`` was given: the sender's end of a receiver."""
 
     def __init__(
-        self, receiver: Receiver, function: Callable[..., object], *, weak: bool
+        self, receiver: Receiver, function: Callable[..., object], *, strongly: bool = False
     ) -> None:
         self.receiver = receiver
 
@@ -137,24 +142,17 @@ class _Connection:
         proxy.__name__ = getattr(function, "__name__", receiver.name)
         proxy.__qualname__ = getattr(function, "__qualname__", receiver.name)
         self._proxy = proxy
-        self._function: Callable[..., object] | None = None
-        if weak:
-            # The only strong reference to this connection is held until the function dies.
-            owner = function.__self__ if inspect.ismethod(function) else function
-            weakref.finalize(owner, self._let_go).atexit = False
-        else:
-            self._function = function
+        self._function = function if strongly else None
 
     @property
     def proxy(self) -> types.MethodType:
         """What Django calls: bound, so that it refers to the connection, not to itself."""
         return types.MethodType(self._proxy, self)
 
-    def _let_go(self) -> None:
-        """Called when the function has died; being called is what frees the connection."""
-
     def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
+        if codec.decoding.get() and announces_instances(signal):
+            return  # A delivery for what a delivery carries would never end.
         receiver = self.receiver
         options = receiver.options
         event = current_event(signal, sender, named, self)
@@ -163,9 +161,9 @@ class _Connection:
         if options.when is not None and not options.when(sender, **named):
             return
         dropped = left_out(signal) | options.exclude
+        arguments = {"sender": sender, **named}
         encoded = codec.encode(
-            {"sender": sender}
-            | {key: value for key, value in named.items() if key not in dropped},
+            {key: value for key, value in arguments.items() if key not in dropped},
             receiver=receiver.name,
             gone=carries_deleted_rows(signal),
             snapshot=options.missing == "snapshot",
@@ -176,10 +174,25 @@ class _Connection:
             receiver=receiver.name,
             signal=receiver.signal_path(signal),
             sent_at=event.sent_at,
-            sender=encoded.pop("sender"),
+            sender=encoded.pop("sender", None),
             kwargs=encoded,
         )
         dispatch(receiver, envelope, alias_of(receiver, named))
+
+
+def _weak_connection(
+    receiver: Receiver, function: Callable[..., object], key: Hashable
+) -> _Connection:
+    """
+    Return the connection of *function* under *key*: the same one when it is connected again.
+
+    Django holds it weakly. What keeps it is ``receiver.connections``, until the function dies.
+    """
+    connections: dict[Hashable, _Connection] = receiver.connections
+    if not connections:
+        owner = function.__self__ if inspect.ismethod(function) else function
+        weakref.finalize(owner, connections.clear).atexit = False
+    return connections.setdefault(key, _Connection(receiver, function))
 
 
 def _key_of(function: Callable[..., object]) -> Hashable:

@@ -27,7 +27,7 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from .options import Options
 
@@ -51,6 +51,8 @@ class Receiver:
         self.place = _place_of(function)  #: ``"file:line"``, for messages.
         self.doc = function.__doc__
         self.signals: weakref.WeakSet[Signal] = weakref.WeakSet()  #: What it is connected to.
+        #: What keeps each connection of the function alive, as long as itself lives.
+        self.connections: dict[Hashable, Any] = {}
         self._function = weak_reference(function)
 
     def __repr__(self) -> str:
@@ -132,7 +134,8 @@ def name_of(function: Callable[..., object]) -> str:
         raise RegistrationError(
             f"cannot name the receiver at {_place_of(function)}: expected a function with a name "
             f"of its own, got: {type(function).__name__ if qualname is None else 'a lambda'}. "
-            "Give it one that sender and worker share, @async_receiver(..., name='app.what_it_does')."
+            "Give it one that sender and worker share, "
+            "@async_receiver(..., name='app.what_it_does')."
         )
     return f"{function.__module__}.{qualname}"
 

@@ -44,7 +44,7 @@ def _create_task(receiver: Receiver) -> None:
             _run(task, args)
 
         run.__doc__ = receiver.doc
-        celery.shared_task(
+        celery.shared_task(  # type: ignore[call-overload]  # A function, and options for it.
             run,
             name=name,
             bind=True,

@@ -6,12 +6,10 @@ import gc
 import os
 
 import pytest
-from django.db import connections
 
 from async_signals import testing
 
 from .testproject.services import FOUND, PORTS
-
 
 
 def pytest_report_header() -> list[str]:
@@ -76,7 +74,6 @@ def connect():
     yield connect_for_test
     for signal, receiver, sender, uid in made:
         signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
-
 
 
 def collect_garbage() -> None:

@@ -21,7 +21,6 @@ from django.db.models.signals import (
     m2m_changed,
     post_delete,
     post_save,
-    pre_delete,
     pre_save,
 )
 from django.dispatch import Signal
@@ -29,7 +28,6 @@ from django.dispatch import Signal
 from async_signals import SerializationError, async_receiver, connect, testing
 from tests.testapp.models import Article, ArticleProxy, LongArticle, Tag
 from tests.testapp.signals import closed, reported
-
 
 numbers = itertools.count()
 
@@ -89,8 +87,8 @@ class TestRow02ListsOfSignals:
         with pytest.raises(SerializationError) as caught:
             first.send(sender=None)
         assert str(caught.value) == (
-            "cannot send 'signal' to tests.test_django_semantics.nameless: expected a signal that has "
-            "a name, or the only one without, got: django.dispatch.dispatcher.Signal. "
+            "cannot send 'signal' to tests.test_django_semantics.nameless: expected a signal that "
+            "has a name, or the only one without, got: django.dispatch.dispatcher.Signal. "
             "Assign it to a name at the top level of a module."
         )
 
@@ -214,7 +212,9 @@ class TestRow06FirstUidWins:
         signal, calls = Signal(), Calls()
         receive = make_receiver(calls)
         for sender in (Article, Tag):
-            connect(signal, receive, sender=sender, dispatch_uid=("any", "hashable"), on_commit=False)
+            connect(
+                signal, receive, sender=sender, dispatch_uid=("any", "hashable"), on_commit=False
+            )
 
         signal.send(sender=Article)
         signal.send(sender=Tag)
@@ -613,7 +613,7 @@ class TestRow18AsyncSplit:
         assert got == [1]
 
     def test_it_is_sent_from_the_thread_of_the_sender(self, sent, transactional_db) -> None:
-        """An ``async def`` receiver waits for the commit like any other: it is no coroutine here."""
+        """An ``async def`` receiver waits for the commit as any other: it is no coroutine here."""
         signal = Signal()
 
         async def receive(**kwargs) -> None: ...
@@ -722,8 +722,9 @@ class TestRow20Asend:
 class TestRow21NoInternals:
     def test_the_package_reads_nothing_private_of_a_signal(self) -> None:
         """What differs between Django's versions is never looked at."""
-        import async_signals
         from pathlib import Path
+
+        import async_signals
 
         source = "".join(
             path.read_text() for path in Path(async_signals.__file__).parent.rglob("*.py")
@@ -810,7 +811,7 @@ class TestRow23Arguments:
         assert list(calls[0]["origin"]) == []
 
     def test_m2m(self) -> None:
-        """m2m_changed arrives with its set of keys, None on clear, and ``raw`` where Django has it."""
+        """m2m_changed arrives with its set of keys, None on clear, and ``raw`` where it has one."""
         article = Article.objects.create(title="a")
         tag = Tag.objects.create(name="t")
         through = Article.tags.through

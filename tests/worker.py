@@ -11,12 +11,15 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.db import connections
 
-from .testproject.brokers import Broker
+if TYPE_CHECKING:
+    from .testproject.brokers import Broker
 
 ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "celery -A tests.testproject worker -l INFO -c 2 --without-mingle --without-gossip"
 
 
 class Reports:
@@ -55,8 +58,7 @@ class Worker:
     def __init__(self, broker: Broker, reports: Reports, *args: str, **env: str) -> None:
         databases = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "celery", "-A", "tests.testproject", "worker", "-l", "INFO",
-             "-c", "2", "--without-mingle", "--without-gossip", "-n", f"{broker.name}@%h", *args],
+            [sys.executable, "-u", "-m", *COMMAND.split(), "-n", f"{broker.name}@%h", *args],
             cwd=ROOT,
             env={
                 **os.environ,

@@ -8,6 +8,6 @@ and querysets, ``importables`` classes and functions.
 from __future__ import annotations
 
 from . import importables, models  # noqa: F401  (each puts its types into the table)
-from .values import decode, encode, register
+from .values import decode, decoding, encode, register
 
-__all__ = ["decode", "encode", "register"]
+__all__ = ["decode", "decoding", "encode", "register"]

@@ -41,7 +41,7 @@ def find(path: str) -> Any:
         # Through __dict__: a property or a module's __getattr__ would be a call.
         found = getattr(found, "__dict__", {}).get(attribute)
     if not isinstance(found, (type, types.FunctionType, types.BuiltinFunctionType)):
-        raise LookupError(path)
+        raise LookupError(path)  # noqa: TRY004  (a wrong path, not a wrong argument)
     return found
 
 
@@ -57,7 +57,7 @@ def _encode_member(value: enum.Enum, encoder: Encoder) -> list[Any]:
 
 def _decode_member(data: Any) -> enum.Enum:
     path, name = data
-    kind = find(path)
+    kind: type[enum.Enum] = find(path)
     if not issubclass(kind, enum.Enum):
         raise TypeError(path)
     return kind[name]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Model, QuerySet
+from django.db.models import DEFERRED, Model, QuerySet
 from django.db.models.fields.files import FieldFile
 
 from ..exceptions import MissingInstanceError
@@ -71,7 +71,7 @@ def _decode_instance(data: Any) -> Model:
     # The base manager: a default manager may hide the row.
     try:
         return model._base_manager.using(alias).get(pk=pk)
-    except model.DoesNotExist:
+    except model.DoesNotExist:  # type: ignore[attr-defined]  # Each model has its own.
         if snapshot is not None:
             return _rebuild(model, alias, snapshot)
         raise MissingInstanceError(label, pk, alias) from None
@@ -90,6 +90,8 @@ def _rebuild(model: type[Model], alias: str | None, snapshot: list[Any]) -> Mode
 
 
 add(Model, "model", _encode_instance, _decode_instance, family=True)
+# Stands for a deferred field among the arguments of pre_init.
+add(type(DEFERRED), "deferred", lambda value, encoder: None, lambda data: DEFERRED)
 
 # -- Classes: a model by its label, any other by its path
 

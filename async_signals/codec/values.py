@@ -7,6 +7,7 @@ that could be taken for such a tag is written as pairs, so no data can pose as a
 
 from __future__ import annotations
 
+import contextvars
 import datetime as dt
 import decimal
 import math
@@ -21,7 +22,7 @@ from ..exceptions import DecodeError, RegistrationError, SerializationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Encoder", "Unsendable", "decode", "encode", "register"]
+__all__ = ["Encoder", "Unsendable", "decode", "decoding", "encode", "register"]
 
 CURE = "Leave it out with @async_receiver(..., exclude=[{argument!r}]), or send its primary key."
 
@@ -59,7 +60,6 @@ class Encoder:
             if entry is None:
                 raise Unsendable(value, "expected a value of a type that can travel")
         return entry(value, self)
-
 
 
 _by_type: dict[type, Callable[[Any, Encoder], Any]] = {}
@@ -165,6 +165,12 @@ def encode(
     return encoded
 
 
+#: Values are rebuilt in this context, so that an instance may be made that is not new.
+decoding: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "async_signals_decoding", default=False
+)
+
+
 def decode(data: Any) -> Any:
     """
     Return the value whose JSON is *data*.
@@ -173,12 +179,15 @@ def decode(data: Any) -> Any:
         DecodeError: The data has an unknown tag, or one whose content is malformed.
         MissingInstanceError: It refers to a row that does not exist.
     """
+    token = decoding.set(True)
     try:
         return decode_value(data)
     except RecursionError:
         raise DecodeError(
             "cannot decode a value: expected one not nested beyond reason, got: RecursionError."
         ) from None
+    finally:
+        decoding.reset(token)
 
 
 def decode_value(data: Any) -> Any:
@@ -325,11 +334,10 @@ add(dt.time, "time", _encode_moment, _decode_time)
 # -- What stands for something else
 
 
-def _encode_lazy(value: LazyObject, encoder: Encoder) -> Any:
+def _encode_lazy(value: LazyObject[Any], encoder: Encoder) -> Any:
     """Encode what a lazy object stands for, such as ``request.user``."""
     _, (wrapped,) = value.__reduce__()
     return encoder.encode(wrapped)
-
 
 
 _by_family.append((LazyObject, _encode_lazy))

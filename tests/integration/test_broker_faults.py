@@ -32,7 +32,9 @@ def proxy(request, settings):
     """This process publishes to a real broker through a proxy."""
     require(request.param)
     proxy = Proxy(port_of(request.param))
-    broker = getattr(brokers, f"{request.param}_broker")(proxy.port, name=f"{request.param}_proxied")
+    broker = getattr(brokers, f"{request.param}_broker")(
+        proxy.port, name=f"{request.param}_proxied"
+    )
     broker.make_app()
     settings.ASYNC_SIGNALS = {"CELERY_APP": broker.app_path}
     yield proxy
@@ -175,7 +177,7 @@ class TestIdle:
 class TestFork:
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     def test_a_forked_child_has_connections_of_its_own(self, proxy, caplog) -> None:
-        """A preloading web server forks: parent and child each publish, neither disturbs the other."""
+        """A preloading web server forks: parent and child both publish, undisturbed."""
         send_many()
         before, opened = waiting(), proxy.connections
         ready, done = socket.socketpair()

@@ -99,6 +99,4 @@ def missing_snapshot(sender, instance, **kwargs):
 
 @async_receiver(post_save, sender=Tag, missing="retry")
 def missing_retry(sender, instance, **kwargs):
-    report(
-        receiver="missing_retry", name=instance.name, attempt=current_delivery().attempt
-    )
+    report(receiver="missing_retry", name=instance.name, attempt=current_delivery().attempt)
