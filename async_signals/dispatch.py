@@ -37,32 +37,31 @@ def dispatch(receiver: Receiver, envelope: Envelope, alias: str) -> None:
     """Publish *envelope* once the transaction on *alias* has committed, if there is one."""
     message = Message(receiver, (envelope,))
     connection = connections[alias]
-    if not receiver.options.on_commit or _is_unused(connection):
+    if not receiver.options.on_commit or _is_in_autocommit(connection):
         outlet.get()([message])
         return
     departure = _Departure(message)
-    if connection.in_atomic_block:
-        _waiting.setdefault(connection, weakref.WeakValueDictionary())[next(_numbers)] = departure
 
     def leave() -> None:
         departure.leave(connection)
 
-    # Registered last: nothing that fails later may leave a callback behind.
+    # With autocommit off and no atomic block, this raises: nobody can tell the commit.
     transaction.on_commit(leave, using=alias, robust=True)
+    _waiting.setdefault(connection, weakref.WeakValueDictionary())[next(_numbers)] = departure
 
 
-def _is_unused(connection: BaseDatabaseWrapper) -> bool:
+def _is_in_autocommit(connection: BaseDatabaseWrapper) -> bool:
     """
-    Whether no transaction can be open, as there is no connection to the database.
+    Whether there is no transaction to wait for.
 
-    ``on_commit`` would open one to find out, which a coroutine may not, and which fails
-    an event that has nothing to do with the database while the database is down.
+    ``on_commit`` would ask the database, which a coroutine may not, and which would fail an
+    event that has nothing to do with the database while the database is down.
     """
-    return (
-        connection.connection is None
-        and not connection.in_atomic_block
-        and connection.settings_dict["AUTOCOMMIT"]
-    )
+    if connection.in_atomic_block:
+        return False
+    if connection.connection is None:
+        return bool(connection.settings_dict["AUTOCOMMIT"])
+    return bool(connection.autocommit)
 
 
 def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:

@@ -65,7 +65,10 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         The messages that were not taken, each with the reason. Where a connection broke in
         the middle, some of them may have arrived all the same.
     """
-    app = celery_app()
+    try:
+        app = celery_app()
+    except ImportError as exc:
+        return [(message, exc) for message in messages]
     if app.conf.task_always_eager:
         for message in messages:
             _apply(app, message)

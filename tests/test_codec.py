@@ -70,11 +70,9 @@ def same(left, right) -> bool:
     if type(left) is not type(right):
         return False
     if isinstance(left, dict):
-        return [
-            (type(k), k, type(left[k])) for k in left
-        ] == [(type(k), k, type(right[k])) for k in right] and all(
-            same(left[k], right[k]) for k in left
-        )
+        return [(type(k), k, type(left[k])) for k in left] == [
+            (type(k), k, type(right[k])) for k in right
+        ] and all(same(left[k], right[k]) for k in left)
     if isinstance(left, (list, tuple)):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, (dt.datetime, dt.time)):
@@ -107,7 +105,7 @@ class TestRoundTrip:
             "\x00",
             {"__type__": "uuid", "__value__": "x"},
             {"$": "int", "v": "0x1"},
-            {1: "int", "1": "str", True: "bool"},
+            {1: "int", "1": "str", None: "none"},
             dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
             dt.datetime(2026, 1, 1, 1, 2, 3, 456789, tzinfo=dt.timezone(dt.timedelta(seconds=-1))),
             frozenset({uuid.UUID(int=7)}),
@@ -138,6 +136,11 @@ class TestRoundTrip:
 @dataclasses.dataclass
 class Point:
     x: int
+
+
+@dataclasses.dataclass
+class Registered(Point):
+    """Taught to the codec by a test."""
 
 
 class TestRefused:
@@ -294,9 +297,7 @@ class TestModels:
     def test_types_of_fields_survive_a_snapshot(self) -> None:
         """Decimals, datetimes and keys are of their own types again."""
         moment = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)
-        article = Article.objects.create(
-            title="t", price=decimal.Decimal("1.50"), published=moment
-        )
+        article = Article.objects.create(title="t", price=decimal.Decimal("1.50"), published=moment)
         got = through_json(article, gone=True)
 
         assert (got.price, got.published) == (decimal.Decimal("1.50"), moment)
@@ -323,9 +324,9 @@ class TestModels:
 class TestRegister:
     def test_a_type_of_the_users(self) -> None:
         """``codec.register`` teaches a type, exactly that type, both ways."""
-        codec.register(Point, "testapp.point", lambda point: point.x, Point)
+        codec.register(Registered, "testapp.point", lambda point: point.x, Registered)
 
-        assert through_json([Point(3)]) == [Point(3)]
+        assert through_json([Registered(3)]) == [Registered(3)]
 
     @pytest.mark.parametrize(
         ("kind", "tag", "taken"),

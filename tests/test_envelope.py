@@ -67,7 +67,9 @@ class TestSignature:
         """No byte of a message can be changed, in the signature or after it."""
         wire = pack([envelope])
         for position in range(len(wire)):
-            forged = wire[:position] + ("0" if wire[position] != "0" else "1") + wire[position + 1 :]
+            forged = (
+                wire[:position] + ("0" if wire[position] != "0" else "1") + wire[position + 1 :]
+            )
             with pytest.raises(EnvelopeError, match="cannot trust the message"):
                 unpack(forged)
 
@@ -110,11 +112,30 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         "message",
-        [None, [], "x", {}, {"v": 1}, {"v": 1, "receiver": "r"},
-         {"v": 1, "receiver": "r", "deliveries": 3},
-         {"v": 1, "receiver": "r", "deliveries": [{}]},
-         {"v": 1, "receiver": "r", "deliveries": [{"id": 1, "event": 1, "signal": None,
-                                                   "sent_at": "soon", "sender": 1, "kwargs": {}}]}],
+        [
+            None,
+            [],
+            "x",
+            {},
+            {"v": 1},
+            {"v": 1, "receiver": "r"},
+            {"v": 1, "receiver": "r", "deliveries": 3},
+            {"v": 1, "receiver": "r", "deliveries": [{}]},
+            {
+                "v": 1,
+                "receiver": "r",
+                "deliveries": [
+                    {
+                        "id": 1,
+                        "event": 1,
+                        "signal": None,
+                        "sent_at": "soon",
+                        "sender": 1,
+                        "kwargs": {},
+                    }
+                ],
+            },
+        ],
         ids=str,
     )
     def test_malformed(self, message) -> None:
@@ -151,9 +172,9 @@ class TestRefused:
     def test_for_nobody(self, envelope) -> None:
         """A receiver that this process does not know."""
         with pytest.raises(ReceiverNotFoundError) as caught:
-            execute(pack([envelope]), name="shop.receive")
+            execute(pack([envelope]), name="shop.nobody")
         assert str(caught.value) == (
-            "cannot find receiver 'shop.receive': expected a receiver that this process has "
+            "cannot find receiver 'shop.nobody': expected a receiver that this process has "
             "imported, got: none. Import its module in AppConfig.ready(), deploy workers before "
             "senders, and name what was renamed with @async_receiver(..., aliases=[old name])."
         )

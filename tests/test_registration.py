@@ -106,7 +106,7 @@ class TestNames:
         connect(Signal(), renamed, name="shop.new", aliases=["shop.old"])
 
         assert registry.get("shop.old").name == "shop.new"
-        with pytest.raises(DuplicateReceiverError, match="cannot register 'shop.old'"):
+        with pytest.raises(DuplicateReceiverError, match=r"cannot register 'shop\.old'"):
             connect(Signal(), other, name="shop.old")
 
     def test_other_options_for_the_same_receiver(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -221,6 +222,20 @@ class TestAliases:
             signal.send(sender=None, n=1)
             assert numbers(sent) == [1]
             raise Undo
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCoroutines:
+    def test_send_in_a_coroutine(self, receive, sent) -> None:
+        """``signal.send()`` in an ``async`` view asks the database nothing, and is sent."""
+        connections["default"].ensure_connection()
+
+        async def view() -> None:
+            signal.send(sender=None, n=1)
+
+        asyncio.run(view())
+
+        assert numbers(sent) == [1]
 
 
 @pytest.mark.django_db(transaction=True)

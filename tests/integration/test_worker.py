@@ -12,7 +12,7 @@ from async_signals import connect
 from async_signals.publisher import celery_app
 from tests.conftest import require
 from tests.testapp import receivers, signals
-from tests.testapp.models import Article, Tag
+from tests.testapp.models import Label, Story
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
@@ -51,14 +51,14 @@ class TestDelivery:
         if alias not in ("default", "other"):
             require(alias)
         with transaction.atomic(using=alias):
-            article = Article(title=f"first {number}")
-            article.save(using=alias)
-            Article.objects.using(alias).filter(pk=article.pk).update(title=number)
+            story = Story(title=f"first {number}")
+            story.save(using=alias)
+            Story.objects.using(alias).filter(pk=story.pk).update(title=number)
 
-        [got] = reports.wait(receiver="article_saved", title=number)
+        [got] = reports.wait(receiver="story_saved", title=number)
         assert got == {
-            "receiver": "article_saved",
-            "sender": "testapp.Article",
+            "receiver": "story_saved",
+            "sender": "testapp.Story",
             "title": number,
             "alias": alias,
             "using": alias,
@@ -67,21 +67,21 @@ class TestDelivery:
 
     def test_a_deleted_instance_arrives_as_it_was(self, reports, number) -> None:
         """post_delete: the fields and the key that the row had."""
-        article = Article.objects.create(title=number)
-        pk = article.pk
-        article.delete()
+        story = Story.objects.create(title=number)
+        pk = story.pk
+        story.delete()
 
-        [got] = reports.wait(receiver="article_deleted", title=number)
+        [got] = reports.wait(receiver="story_deleted", title=number)
         assert (got["pk"], got["alias"]) == (pk, "default")
 
     def test_m2m_changed_arrives_whole(self, reports, number) -> None:
         """The set of keys and the model on the other side."""
-        article = Article.objects.create(title=number)
-        tag = Tag.objects.create(name="t")
-        article.tags.add(tag)
+        story = Story.objects.create(title=number)
+        label = Label.objects.create(name="t")
+        story.labels.add(label)
 
-        [got] = reports.wait(receiver="tags_changed", title=number, action="post_add")
-        assert (got["pk_set"], got["model"]) == ([tag.pk], "testapp.Tag")
+        [got] = reports.wait(receiver="labels_changed", title=number, action="post_add")
+        assert (got["pk_set"], got["model"]) == ([label.pk], "testapp.Label")
 
     def test_a_rollback_sends_nothing(self, reports, number) -> None:
         """What was rolled back never arrives, what follows it does."""
@@ -110,7 +110,7 @@ class TestNames:
         replies = celery_app().control.inspect(timeout=2).registered()
 
         [registered] = [tasks for node, tasks in replies.items() if publishing.name in node]
-        assert {f"{APP}.plain", f"{APP}.awaited", f"{APP}.article_saved"} <= set(registered)
+        assert {f"{APP}.plain", f"{APP}.awaited", f"{APP}.story_saved"} <= set(registered)
 
     def test_the_rate_limit_is_the_workers(self, publishing) -> None:
         """``rate_limit=`` is the task's own."""
@@ -182,8 +182,8 @@ class TestMissing:
     @pytest.fixture
     def gone(self, number) -> str:
         with transaction.atomic():
-            tag = Tag.objects.create(name=number)
-            Tag.objects.filter(pk=tag.pk).delete()
+            label = Label.objects.create(name=number)
+            Label.objects.filter(pk=label.pk).delete()
         return number
 
     def test_snapshot_runs_with_the_fields_as_sent(self, gone, reports) -> None:
@@ -193,7 +193,7 @@ class TestMissing:
     def test_skip_and_fail_do_not_run(self, gone, reports, worker) -> None:
         """``"skip"`` says so in the log and succeeds, ``"fail"`` fails with the cure."""
         reports.wait(receiver="missing_snapshot", name=gone)
-        worker.wait_for_line(f"of {APP}.missing_skip: cannot fetch testapp.tag")
+        worker.wait_for_line(f"of {APP}.missing_skip: cannot fetch testapp.label")
         worker.wait_for_line("Say what to do with @async_receiver(..., missing=...)")
         for receiver in ("missing_skip", "missing_fail"):
             with pytest.raises(AssertionError, match="expected 1 reports"):
@@ -202,12 +202,12 @@ class TestMissing:
     def test_retry_runs_once_the_row_is_there(self, number, reports, worker) -> None:
         """``"retry"``: the row appears later, as on a replica that lags, and it is found."""
         with transaction.atomic():
-            tag = Tag.objects.create(name=number)
-            Tag.objects.filter(pk=tag.pk).delete()
+            label = Label.objects.create(name=number)
+            Label.objects.filter(pk=label.pk).delete()
         worker.wait_for_line(
-            f'Retry in 1s: MissingInstanceError("cannot fetch testapp.tag with pk {tag.pk} '
+            f'Retry in 1s: MissingInstanceError("cannot fetch testapp.label with pk {label.pk} '
         )
-        Tag.objects.bulk_create([Tag(pk=tag.pk, name=number)])
+        Label.objects.bulk_create([Label(pk=label.pk, name=number)])
 
         [got] = reports.wait(receiver="missing_retry", name=number)
         assert got["attempt"] > 1

@@ -26,6 +26,17 @@ class ArticleProxy(Article):
         proxy = True
 
 
+class Label(models.Model):
+    """For the receivers in this app, as is Story; other tests connect their own to the rest."""
+
+    name = models.CharField(max_length=50)
+
+
+class Story(models.Model):
+    title = models.CharField(max_length=200)
+    labels = models.ManyToManyField(Label)
+
+
 class VisibleManager(models.Manager):
     def get_queryset(self):
         return super().get_queryset().filter(hidden=False)

@@ -10,7 +10,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save
 from async_signals import async_receiver, current_delivery
 
 from . import signals
-from .models import Article, Tag
+from .models import Label, Story
 from .reports import report
 
 
@@ -49,10 +49,10 @@ def many(sender, batch, number, **kwargs):
     report(receiver="many", batch=batch, number=number)
 
 
-@async_receiver(post_save, sender=Article)
-def article_saved(sender, instance, created, using, **kwargs):
+@async_receiver(post_save, sender=Story)
+def story_saved(sender, instance, created, using, **kwargs):
     report(
-        receiver="article_saved",
+        receiver="story_saved",
         sender=sender._meta.label,
         title=instance.title,
         alias=instance._state.db,
@@ -61,20 +61,20 @@ def article_saved(sender, instance, created, using, **kwargs):
     )
 
 
-@async_receiver(post_delete, sender=Article)
-def article_deleted(sender, instance, **kwargs):
+@async_receiver(post_delete, sender=Story)
+def story_deleted(sender, instance, **kwargs):
     report(
-        receiver="article_deleted",
+        receiver="story_deleted",
         title=instance.title,
         pk=instance.pk,
         alias=instance._state.db,
     )
 
 
-@async_receiver(m2m_changed, sender=Article.tags.through)
-def tags_changed(sender, instance, action, pk_set, model, **kwargs):
+@async_receiver(m2m_changed, sender=Story.labels.through)
+def labels_changed(sender, instance, action, pk_set, model, **kwargs):
     report(
-        receiver="tags_changed",
+        receiver="labels_changed",
         title=instance.title,
         action=action,
         pk_set=sorted(pk_set or ()),
@@ -82,21 +82,21 @@ def tags_changed(sender, instance, action, pk_set, model, **kwargs):
     )
 
 
-@async_receiver(post_save, sender=Tag, missing="skip")
+@async_receiver(post_save, sender=Label, missing="skip")
 def missing_skip(sender, instance, **kwargs):
     report(receiver="missing_skip", name=instance.name)
 
 
-@async_receiver(post_save, sender=Tag, missing="fail")
+@async_receiver(post_save, sender=Label, missing="fail")
 def missing_fail(sender, instance, **kwargs):
     report(receiver="missing_fail", name=instance.name)
 
 
-@async_receiver(post_save, sender=Tag, missing="snapshot")
+@async_receiver(post_save, sender=Label, missing="snapshot")
 def missing_snapshot(sender, instance, **kwargs):
     report(receiver="missing_snapshot", name=instance.name)
 
 
-@async_receiver(post_save, sender=Tag, missing="retry")
+@async_receiver(post_save, sender=Label, missing="retry")
 def missing_retry(sender, instance, **kwargs):
     report(receiver="missing_retry", name=instance.name, attempt=current_delivery().attempt)
