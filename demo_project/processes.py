@@ -1,0 +1,83 @@
+"""Child processes whose output is shown line by line, and can be waited for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Seconds that a process may take to end when it was asked to.
+GRACE = 10
+
+
+class Process:
+    """A Python module that runs as a process of its own, and ends with this one."""
+
+    def __init__(self, name: str, *command: str, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self._expected: dict[str, threading.Event] = {}
+        # A session of its own: Ctrl-C reaches the parent only, which stops its children in order.
+        how = (
+            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            if os.name == "nt"
+            else {"start_new_session": True}
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "demo_project.lifeline", *command],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            **how,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def expect(self, pattern: str) -> threading.Event:
+        """Return an event that is set once a line with *pattern* comes from this process."""
+        return self._expected.setdefault(pattern, threading.Event())
+
+    def ask_to_end(self) -> None:
+        if self.exit_code is None:
+            self._process.terminate()
+
+    def end(self) -> None:
+        """Wait until it has ended; kill it and its children if it takes too long."""
+        self.ask_to_end()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            if os.name == "nt":
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, 9)
+            self._process.wait()
+        self._process.stdin.close()
+        self._reader.join(1)
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            say(self.name, line.rstrip())
+            for pattern, event in list(self._expected.items()):
+                if re.search(pattern, line):
+                    event.set()
+        self._process.stdout.close()
+
+
+def say(name: str, text: str = "") -> None:
+    """Print a line with the name of the process that it comes from."""
+    sys.stdout.write(f"{name:>7} | {text}".rstrip() + "\n")
+    sys.stdout.flush()
