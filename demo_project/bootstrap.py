@@ -15,7 +15,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -26,7 +25,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 def ensure(extra: str) -> None:
     """Return when everything that *extra* asks for is installed, in this process or the next."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (nobody has checked it yet)
         sys.exit(f"cannot run: expected Python 3.11 or newer, got: {sys.version.split()[0]}.")
     if not missing_from(extra):
         return
@@ -49,6 +48,8 @@ def missing_from(extra: str) -> list[str]:
 
 def requirements_of(extra: str) -> set[str]:
     """Return the names of what pyproject.toml asks for, for the package and its *extra*."""
+    import tomllib  # Not before the version of Python is known to have it.
+
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     names: set[str] = set()
     waiting = [*project["dependencies"], *project["optional-dependencies"][extra]]

@@ -44,9 +44,7 @@ class Server(TcpFakeServer):
         super().__init__(address)
         self.stopping = threading.Event()
         self.daemon_threads = True  # A client that stays connected must not hold up the end.
-        self.RequestHandlerClass = type(
-            "Handler", (_CeleryHandler, self.RequestHandlerClass), {}
-        )
+        self.RequestHandlerClass = type("Handler", (_CeleryHandler, self.RequestHandlerClass), {})
 
     def shutdown(self) -> None:
         self.stopping.set()
@@ -55,7 +53,7 @@ class Server(TcpFakeServer):
 
 class _CeleryHandler:
     """
-    One connection; goes before fakeredis' handler in the order of inheritance.
+    One connection; goes before fakeredis' handler in the method resolution order.
 
     Three things differ. Small answers leave at once instead of waiting for the client's
     acknowledgement (Nagle); an error is an answer like any other, not the end of the
@@ -65,7 +63,7 @@ class _CeleryHandler:
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
-        self.connection.setblocking(True)
+        self.connection.settimeout(None)  # fakeredis' handler made it non-blocking.
         while not self.server.stopping.is_set():
             try:
                 self._answer()

@@ -113,13 +113,14 @@ class Demo:
         self.data = data
         self.told = {"DEBUG": "1", "BROKER_URL": broker, "DATABASE_URL": database}
         path = [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-        self.environment = os.environ | self.told | {
+        needed = {
             "DEMO_DATA": str(data),
             "DJANGO_SETTINGS_MODULE": "core.settings",
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONUTF8": "1",
         }
+        self.environment = os.environ | self.told | needed
         self.processes: list[Process] = []
         self.stopping = threading.Event()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -133,7 +134,7 @@ class Demo:
         self._prepare()
         self.site = f"http://127.0.0.1:{port}/"
         self._process("web", "django", "runserver", "--noreload", f"127.0.0.1:{port}")
-        celery = ("celery", "-A", "core")
+        celery = ("celery", "--quiet", "--app", "core")
         pool = "threads" if os.name == "nt" else "prefork"
         self.worker = self._process(
             *("worker", *celery, "worker", "--loglevel", "INFO", "--concurrency", "2"),
@@ -142,7 +143,7 @@ class Demo:
         ready = self.worker.expect(" ready\\.")
         # The plain scheduler keeps no file: each start begins anew.
         self._process(
-            "beat", *celery, "beat", "--loglevel", "WARNING", "-S", "celery.beat:Scheduler"
+            "beat", *celery, "beat", "--loglevel", "WARNING", "--scheduler", "celery.beat:Scheduler"
         )
         self._wait(ready.is_set, "worker that is ready")
         self._wait(lambda: is_listening(port), "site that answers")
@@ -152,6 +153,7 @@ class Demo:
         try:
             self._wait(lambda: prepare.exit_code is not None, "database that is ready")
         finally:
+            prepare.ask_to_end()
             prepare.end()
         if prepare.exit_code:
             raise DemoError("the database cannot be prepared; see above.")

@@ -56,7 +56,6 @@ class Process:
 
     def end(self) -> None:
         """Wait until it has ended; kill it and its children if it takes too long."""
-        self.ask_to_end()
         try:
             self._process.wait(GRACE)
         except subprocess.TimeoutExpired:

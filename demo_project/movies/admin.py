@@ -5,16 +5,16 @@ from .models import Genre, Movie, SearchTerm
 
 @admin.register(SearchTerm)
 class SearchTermAdmin(admin.ModelAdmin):
-    list_display = ["term", "searches", "created_at", "last_searched_at"]
-    search_fields = ["term"]
+    list_display = ("term", "searches", "created_at", "last_searched_at")
+    search_fields = ("term",)
 
 
 @admin.register(Movie)
 class MovieAdmin(admin.ModelAdmin):
-    list_display = ["title", "year", "is_filled"]
-    list_filter = ["is_filled", "genres"]
-    search_fields = ["title"]
-    filter_horizontal = ["genres"]
+    list_display = ("title", "year", "is_filled")
+    list_filter = ("is_filled", "genres")
+    search_fields = ("title",)
+    filter_horizontal = ("genres",)
 
 
 admin.site.register(Genre)

@@ -18,7 +18,7 @@ class Genre(models.Model):
     name = models.CharField(max_length=100, unique=True)
 
     class Meta:
-        ordering = ["name"]
+        ordering = ("name",)
 
     def __str__(self) -> str:
         return self.name
@@ -36,7 +36,7 @@ class Movie(models.Model):
     genres = models.ManyToManyField(Genre, related_name="movies", blank=True)
 
     class Meta:
-        ordering = ["title", "year"]
+        ordering = ("title", "year")
 
     def __str__(self) -> str:
         return f"{self.title} ({self.year})"

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from .models import Movie
 from .omdb import OmdbError
 from .search import fill_movie_details, search_movies
 from .signals import searched, searched_and_waiting
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
 
 
 def search_page(request: HttpRequest) -> HttpResponse:
@@ -39,7 +42,5 @@ def movie_page(request: HttpRequest, imdb_id: str) -> HttpResponse:
     try:
         fill_movie_details(movie)
     except OmdbError as exc:
-        return render(
-            request, "movies/movie.html", {"movie": movie, "error": exc}, status=502
-        )
+        return render(request, "movies/movie.html", {"movie": movie, "error": exc}, status=502)
     return render(request, "movies/movie.html", {"movie": movie})

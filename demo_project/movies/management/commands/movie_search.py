@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from typing import TYPE_CHECKING
 
 from django.core.management.base import BaseCommand, CommandError
-
 from movies.omdb import OmdbError
 from movies.search import search_movies
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
 
 
 class Command(BaseCommand):
