@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import datetime as dt
 import json
-import math
 import os
 import re
 import signal
@@ -77,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo until it is stopped, and return the exit code."""
     try:
         with contextlib.ExitStack() as closing:
-            data = HERE / "data"
+            data = Path(os.environ.get("DEMO_DATA") or HERE / "data")
             if arguments.once:
                 data = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
             broker = arguments.broker
@@ -184,6 +183,7 @@ class Demo:
     @contextlib.contextmanager
     def written_down(self) -> Iterator[None]:
         """Let ``manage.py`` in another terminal find this demo's broker and database."""
+        self.data.mkdir(parents=True, exist_ok=True)
         running = self.data / "running.json"
         running.touch(mode=0o600)
         running.write_text(json.dumps(self.told), "utf-8")
@@ -216,17 +216,27 @@ class Demo:
         say("demo", f"    as an @async_receiver  {asynchronous:.3f} s")
 
     def serve(self) -> None:
-        """Stay until somebody stops it."""
+        """Stay until somebody stops it; start again whatever somebody has killed meanwhile."""
+        manage = f"{relative(sys.executable)} {relative(HERE / 'manage.py')}"
         for line in (
             "",
             f"Search    {self.site}",
             f"Admin     {self.site}admin/    user admin, password admin",
-            f'Terminal  {sys.executable} {HERE / "manage.py"} movie_search "finding nemo"',
+            f'Terminal  {manage} movie_search "finding nemo"',
             "Stop      Ctrl-C",
             "",
         ):
             say("demo", line)
-        self._wait(lambda: False, "", seconds=math.inf)
+        while not self.stopping.wait(0.5):
+            for index, process in enumerate(self.processes):
+                if process.exit_code is not None:
+                    say(
+                        "demo",
+                        f"{process.name} has ended ({process.exit_code}): starting it again.",
+                    )
+                    process.end()
+                    self.processes[index] = process.again()
+        raise Stopped
 
     def _open(self, **query: object) -> tuple[str, float]:
         """Return the search page for *query*, and the seconds that it took."""
@@ -258,6 +268,13 @@ def reach(broker: str) -> None:
         raise DemoError(f"cannot reach the broker at {connection.as_uri()}: {exc}") from None
     finally:
         connection.release()
+
+
+def relative(path: str | Path) -> Path:
+    """Return *path* as it can be typed from here, if that is shorter."""
+    with contextlib.suppress(ValueError):
+        return Path(path).relative_to(Path.cwd())
+    return Path(path)
 
 
 def is_listening(port: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +23,8 @@ class Process:
 
     def __init__(self, name: str, *command: str, environment: Mapping[str, str]) -> None:
         self.name = name
+        self._command = command
+        self._environment = environment
         self._expected: dict[str, threading.Event] = {}
         # A session of its own: Ctrl-C reaches the parent only, which stops its children in order.
         how = (
@@ -55,17 +59,21 @@ class Process:
             self._process.terminate()
 
     def end(self) -> None:
-        """Wait until it has ended; kill it and its children if it takes too long."""
-        try:
+        """Wait until it has ended, kill it if that takes too long, and leave nothing behind."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            if os.name == "nt":
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, 9)
-            self._process.wait()
+        if os.name == "nt":
+            self._process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError):  # The rule: nobody of its group is left.
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._process.stdin.close()
         self._reader.join(1)
+
+    def again(self) -> Process:
+        """Return a new process that does the same."""
+        return Process(self.name, *self._command, environment=self._environment)
 
     def _read(self) -> None:
         for line in self._process.stdout:

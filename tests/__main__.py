@@ -1,4 +1,4 @@
-"""``python3 -m tests [argument of pytest ...]``: all tests, from a checkout with nothing installed."""
+"""``python3 -m tests [argument of pytest ...]``: all tests, from a fresh checkout."""
 
 import os
 import subprocess
