@@ -199,21 +199,26 @@ class Demo:
         # A database that is kept may know the term; only a new one is worth a mail.
         for term in (TERM, f"{TERM} {dt.datetime.now():%Y-%m-%d %H:%M:%S}"):
             mail = self.worker.expect(f"A new search term was used: '{re.escape(term)}'")
-            done = self.worker.expect(r"search_term_saved\[.* succeeded")
+            mailed = self.worker.expect(r"search_term_saved\[.* succeeded")
+            recommended = self.worker.expect(r"find_recommendations\[.* succeeded")
             say("demo", f"Searching for '{term}' through the web page ...")
             page, seconds = self._open(q=term)
             say("demo", f"The page was there after {seconds:.3f} s.")
             if 'id="new-term"' in page:
                 break
         self._wait(mail.is_set, "mail from the worker")
-        self._wait(done.is_set, "success of the worker's task")
+        self._wait(mailed.is_set, "success of the worker's task")
         say("demo", "The mail to the admins was sent by the worker process.")
 
         # The same search both ways, when nothing else goes on.
-        inline, asynchronous = self._open(q=TERM, wait=1)[1], self._open(q=TERM)[1]
+        self._wait(recommended.is_set, "recommendations from the worker")
+        _, inline = self._open(q=TERM, wait=1)
+        recommended = self.worker.expect(r"find_recommendations\[.* succeeded")
+        _, asynchronous = self._open(q=TERM)
+        self._wait(recommended.is_set, "recommendations from the worker")
         say("demo", "The same search over HTTP, with a receiver that needs a second:")
         say("demo", f"    as a @receiver         {inline:.3f} s")
-        say("demo", f"    as an @async_receiver  {asynchronous:.3f} s")
+        say("demo", f"    as an @async_receiver  {asynchronous:.3f} s, and the worker did the rest")
 
     def serve(self) -> None:
         """Stay until somebody stops it; start again whatever somebody has killed meanwhile."""

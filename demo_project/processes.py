@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds that a process may take to end when it was asked to.
-GRACE = 10
+#: Seconds that a process may take to end when it was asked to. A worker whose task ends in this
+#: very moment sometimes takes half a minute: its pool counts results that nobody fetches now.
+GRACE = 5
 
 
 class Process:
@@ -25,7 +26,7 @@ class Process:
         self.name = name
         self._command = command
         self._environment = environment
-        self._expected: dict[str, threading.Event] = {}
+        self._expected: list[tuple[str, threading.Event]] = []
         # A session of its own: Ctrl-C reaches the parent only, which stops its children in order.
         how = (
             {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
@@ -51,8 +52,10 @@ class Process:
         return self._process.poll()
 
     def expect(self, pattern: str) -> threading.Event:
-        """Return an event that is set once a line with *pattern* comes from this process."""
-        return self._expected.setdefault(pattern, threading.Event())
+        """Return an event that is set once a line with *pattern* comes from now on."""
+        event = threading.Event()
+        self._expected.append((pattern, event))
+        return event
 
     def ask_to_end(self) -> None:
         if self.exit_code is None:
@@ -60,8 +63,10 @@ class Process:
 
     def end(self) -> None:
         """Wait until it has ended, kill it if that takes too long, and leave nothing behind."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            say(self.name, f"It did not end within {GRACE} s and is killed.")
         if os.name == "nt":
             self._process.kill()
         else:
@@ -78,7 +83,7 @@ class Process:
     def _read(self) -> None:
         for line in self._process.stdout:
             say(self.name, line.rstrip())
-            for pattern, event in list(self._expected.items()):
+            for pattern, event in self._expected:
                 if re.search(pattern, line):
                     event.set()
         self._process.stdout.close()

@@ -65,6 +65,7 @@ SERVER_EMAIL = "movies@example.com"
 OMDB_API_KEY = variable("OMDB_API_KEY")
 
 CELERY_BROKER_URL = variable("BROKER_URL", "redis://127.0.0.1:6379/0")
+CELERY_TASK_DEFAULT_QUEUE = variable("QUEUE", "movies")
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 if CELERY_BROKER_URL.startswith("redis"):
     # What a worker that died had taken is handed out again after a minute, not an hour.

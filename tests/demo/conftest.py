@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 
 import psutil
 import pytest
@@ -21,11 +22,18 @@ PATIENCE = 60
 
 
 @pytest.fixture
-def environment(tmp_path):
+def queue():
+    """A queue of this test's own: a real broker serves others too."""
+    return f"demo-test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def environment(tmp_path, queue):
     """The environment of a process of the demo, with a data folder of its own."""
     # What pytest-django tells this process is not meant for the demo's.
     ours = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-    return ours | {"DEMO_DATA": str(tmp_path / "data"), "PYTHONPATH": str(CHECKOUT)}
+    told = {"DEMO_DATA": str(tmp_path / "data"), "QUEUE": queue, "PYTHONPATH": str(CHECKOUT)}
+    return ours | told
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import time
 from contextlib import closing
 from urllib.request import urlopen
 
+import kombu
 import psutil
 import pytest
 
-from tests.testproject.services import FOUND
+from tests.testproject.services import FOUND, port_of
 
 from .conftest import PATIENCE
 
@@ -101,12 +102,15 @@ def test_a_database_that_nobody_runs_is_the_reason_of_the_failure(demo):
 
 @pytest.mark.parametrize(
     ("service", "url"),
-    [("redis", "redis://127.0.0.1:6379/7"), ("rabbitmq", "amqp://guest:guest@127.0.0.1:5672//")],
+    [("redis", "redis://127.0.0.1:{}/7"), ("rabbitmq", "amqp://guest:guest@127.0.0.1:{}//")],
 )
-def test_it_runs_on_a_real_broker(demo, service, url):
+def test_it_runs_on_a_real_broker(demo, queue, service, url):
     if service not in FOUND:
         pytest.skip(f"no {service} is running here")
+    url = url.format(port_of(service))
     run = demo("--once", "--broker", url)
 
     assert run.exit_code() == 0, run.output
     assert "Embedded" not in run.output
+    with kombu.Connection(url) as connection, connection.channel() as channel:
+        channel.queue_delete(queue)
