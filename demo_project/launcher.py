@@ -64,7 +64,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--database",
         metavar="URL",
         default="",
-        help="postgres://user:password@host/name or sqlite:///file",
+        help="postgres://user:password@host/name or sqlite:///file; "
+        "it gets the demo's tables, and a user admin whose password is admin",
     )
     parser.add_argument(
         "--port", type=int, default=8000, help="of the site; a free one if it is taken"
@@ -115,6 +116,7 @@ class Demo:
         needed = {
             "DEMO_DATA": str(data),
             "DJANGO_SETTINGS_MODULE": "core.settings",
+            "EMAIL_HOST": "",  # The mail is shown where it is sent: in the worker's output.
             "PYTHONPATH": os.pathsep.join(filter(None, path)),
             "PYTHONUNBUFFERED": "1",
             "PYTHONUTF8": "1",

@@ -62,13 +62,18 @@ def fill_movie_details(movie: Movie) -> None:
     if movie.is_filled:
         return
     answer = omdb().movie(movie.imdb_id)
-    movie.plot = answer["Plot"]
+    movie.plot = _known(answer["Plot"])
     movie.runtime_minutes = _number_in(answer["Runtime"]) or None
     movie.is_filled = True
     movie.save()
-    names = [name.strip() for name in answer["Genre"].split(",")]
-    movie.genres.set(Genre.objects.get_or_create(name=name)[0] for name in names)
+    names = [name.strip() for name in _known(answer["Genre"]).split(",")]
+    movie.genres.set(Genre.objects.get_or_create(name=name)[0] for name in names if name)
     movie_filled.send(sender=fill_movie_details, movie=movie)
+
+
+def _known(text: str) -> str:
+    """Return what the service knows: it writes ``N/A`` for nothing."""
+    return "" if text == "N/A" else text
 
 
 def _number_in(text: str) -> int:

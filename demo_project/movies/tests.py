@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import urllib.error
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from unittest import mock
+from urllib.parse import parse_qs, urlsplit
 
+from celery import current_app
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import mail
-from django.test import TestCase, override_settings
+from django.test import SimpleTestCase, TestCase, override_settings
 from movies import receivers
 from movies.models import Movie, SearchTerm
 from movies.omdb import NetworkOmdb, OmdbError
@@ -17,6 +23,7 @@ from movies.tasks import mail_search_statistics
 from async_signals.testing import capture, run_inline
 
 
+@override_settings(OMDB_API_KEY="")
 class MailTests(TestCase):
     def test_a_new_search_term_is_mailed(self):
         with run_inline(), self.captureOnCommitCallbacks(execute=True):
@@ -59,6 +66,7 @@ class MailTests(TestCase):
         assert "     2 x matrix" in mail.outbox[0].body
 
 
+@override_settings(OMDB_API_KEY="")
 class DeliveryTests(TestCase):
     def test_filling_a_movie_tells_who_filled_it_and_its_genres(self):
         search_movies("spirited away")
@@ -83,6 +91,7 @@ class DeliveryTests(TestCase):
         assert set(envelope.kwargs) == {"user"}
 
 
+@override_settings(OMDB_API_KEY="")
 class PageTests(TestCase):
     def test_waiting_runs_the_slow_receiver_inline_and_not_waiting_sends_it(self):
         with mock.patch("movies.receivers.time.sleep") as sleep, capture() as envelopes:
@@ -115,19 +124,61 @@ class PageTests(TestCase):
         self.assertContains(response, "cannot reach OMDb: no route", status_code=502)
 
 
-class NetworkTests(TestCase):
-    def test_a_refused_key_is_named(self):
-        refusal = urllib.error.HTTPError("", 401, "", None, None)
-        with (
-            mock.patch("urllib.request.urlopen", side_effect=refusal),
-            self.assertRaisesMessage(OmdbError, "Is OMDB_API_KEY right?"),
-        ):
-            NetworkOmdb("wrong").search("matrix")
+class ScheduleTests(SimpleTestCase):
+    def test_everything_that_beat_calls_is_a_task(self):
+        for entry in settings.CELERY_BEAT_SCHEDULE.values():
+            assert entry["task"] in current_app.tasks
 
-    def test_every_question_is_bounded_in_time(self):
-        with (
-            mock.patch("urllib.request.urlopen", side_effect=TimeoutError) as urlopen,
-            self.assertRaisesMessage(OmdbError, "no answer within 10 s"),
-        ):
-            NetworkOmdb("key").movie("tt1")
-        assert urlopen.call_args.kwargs == {"timeout": 10}
+
+class Service(BaseHTTPRequestHandler):
+    """A web service like OMDb, which answers by what it is asked for."""
+
+    answers: ClassVar = {
+        "matrix": (200, b'{"Search": [{"Title": "The Matrix"}], "Response": "True"}'),
+        "nothing": (200, b'{"Response": "False", "Error": "Movie not found!"}'),
+        "too much": (200, b'{"Response": "False", "Error": "Request limit reached!"}'),
+        "refused": (401, b'{"Response": "False", "Error": "Invalid API key!"}'),
+        "nonsense": (200, b"<html>"),
+    }
+
+    def do_GET(self):
+        term = parse_qs(urlsplit(self.path).query)["s"][0]
+        if term == "silence":
+            self.server.ended.wait(10)
+            return
+        status, body = self.answers[term]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+class NetworkTests(SimpleTestCase):
+    """The real client, over HTTP to a service on this machine."""
+
+    def setUp(self):
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        server.ended = threading.Event()
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        for end in (server.server_close, thread.join, server.shutdown, server.ended.set):
+            self.addCleanup(end)
+        self.omdb = NetworkOmdb("key")
+        self.omdb.url = f"http://127.0.0.1:{server.server_port}/"
+        self.omdb.timeout = 1
+
+    def test_answers_are_read(self):
+        assert self.omdb.search("matrix") == [{"Title": "The Matrix"}]
+        assert self.omdb.search("nothing") == []
+
+    def test_every_failure_is_told_by_its_reason(self):
+        for term, message in {
+            "refused": "cannot ask OMDb: it answered with 401. Is OMDB_API_KEY right?",
+            "too much": "cannot ask OMDb: Request limit reached!",
+            "nonsense": "cannot ask OMDb: it answered with something else than JSON.",
+            "silence": "cannot ask OMDb: no answer within 1 s.",
+        }.items():
+            with self.subTest(term), self.assertRaisesMessage(OmdbError, message):
+                self.omdb.search(term)

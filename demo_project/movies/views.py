@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.shortcuts import get_object_or_404, render
 
 from .models import Movie
@@ -23,7 +24,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
     """
     words = request.GET.get("q", "").strip()
     waits = "wait" in request.GET
-    context = {"words": words, "waits": waits}
+    context = {"words": words, "waits": waits, "is_recorded": not settings.OMDB_API_KEY}
     if words:
         started = time.perf_counter()
         try:
