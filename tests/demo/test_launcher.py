@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import kombu
 import psutil
 import pytest
+import redis
 
 from tests.testproject.services import FOUND, port_of
 
@@ -112,5 +113,16 @@ def test_it_runs_on_a_real_broker(demo, queue, service, url):
 
     assert run.exit_code() == 0, run.output
     assert "Embedded" not in run.output
-    with kombu.Connection(url) as connection, connection.channel() as channel:
-        channel.queue_delete(queue)
+    forget(queue, url)
+
+
+def forget(queue: str, url: str) -> None:
+    """Leave nothing of *queue* in a broker that serves others too."""
+    if url.startswith("redis"):
+        with redis.Redis.from_url(url) as client:
+            for key in client.scan_iter(f"*{queue}*"):
+                client.delete(key)
+    else:
+        with kombu.Connection(url) as connection, connection.channel() as channel:
+            channel.queue_delete(queue)
+            channel.exchange_delete(queue)
