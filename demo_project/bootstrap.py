@@ -60,7 +60,7 @@ def requirements_of(extra: str) -> set[str]:
                 waiting += project["optional-dependencies"][inner.strip()]
             continue
         names.add(name)
-        # What an extra of another package brings: the one that this project leans on.
+        # What the extras of others bring, as far as the demo cannot do without it.
         names |= {"lua": {"lupa"}, "redis": {"redis"}}.get(extras, set())
     return names
 

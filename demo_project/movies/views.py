@@ -22,7 +22,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
     With ``&wait=1`` a signal is sent whose slow receiver is a plain one, else one whose receiver
     is asynchronous; the page says how long it took.
     """
-    words = request.GET.get("q", "").strip()
+    words = request.GET.get("q", "").replace("\0", " ").strip()  # PostgreSQL takes no NUL.
     waits = "wait" in request.GET
     context = {"words": words, "waits": waits, "is_recorded": not settings.OMDB_API_KEY}
     if words:
