@@ -1,0 +1,1 @@
+"""Searching for movies: the app that sends signals and receives them."""
