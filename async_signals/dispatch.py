@@ -88,12 +88,16 @@ def publish_and_log(messages: Sequence[Message]) -> None:
         for envelope in message.envelopes:
             logger.error(
                 "Lost delivery %s of %s: cannot publish it, expected a broker that takes it, "
-                "got: %s: %s. Its event is committed and will not be sent again.",
+                "got: %s. Its event is committed and will not be sent again.",
                 envelope.id,
                 envelope.receiver,
-                type(exc).__name__,
-                exc,
+                _told(exc),
             )
+
+
+def _told(exc: BaseException) -> str:
+    told = f"{type(exc).__name__}: {str(exc).rstrip('.')}"
+    return f"{told}, after {_told(exc.__cause__)}" if exc.__cause__ is not None else told
 
 
 #: Where messages leave this process. ``async_signals.testing`` puts its own in.

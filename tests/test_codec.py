@@ -14,7 +14,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import models
 from django.utils.functional import SimpleLazyObject
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from async_signals import DecodeError, RegistrationError, SerializationError, codec
@@ -85,7 +85,7 @@ def same(left, right) -> bool:
 
 
 class TestRoundTrip:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(values)
     def test_any_value_arrives_as_it_was(self, value) -> None:
         """Same value, same types, at any depth; no dict can pose as one of our tags."""

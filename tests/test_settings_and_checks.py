@@ -186,7 +186,7 @@ class TestTaskNames:
 
         def receive(**kwargs) -> None: ...
 
-        @app.task(name="shop.taken")
+        @app.task(name="shop.taken", shared=False)
         def taken(*args) -> None:
             called.append(args)
 

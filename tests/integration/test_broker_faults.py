@@ -8,20 +8,16 @@ import socket
 import time
 
 import pytest
+from celery import Celery
 from django.db import transaction
 
-from async_signals.publisher import celery_app
 from tests.conftest import require
 from tests.proxy import Proxy
 from tests.testapp import signals
 from tests.testproject import brokers
 from tests.testproject.services import port_of
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    # kombu before 5.7 leaves the socket of a broken Redis connection to the garbage collector.
-    pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 #: The default bound for one publish, seconds.
 BOUND = 3.5
@@ -32,25 +28,26 @@ def proxy(request, settings):
     """This process publishes to a real broker through a proxy."""
     require(request.param)
     proxy = Proxy(port_of(request.param))
-    broker = getattr(brokers, f"{request.param}_broker")(
-        proxy.port, name=f"{request.param}_proxied"
-    )
+    # Not the queue of the worker that other tests have running.
+    make = getattr(brokers, f"{request.param}_broker")
+    broker = make(proxy.port, name=f"{request.param}_proxied")
     broker.make_app()
+    direct = make(name=f"{request.param}_proxied")
+    proxy.waiting = lambda: messages_in(direct)
     settings.ASYNC_SIGNALS = {"CELERY_APP": broker.app_path}
     yield proxy
     proxy.close()
-    getattr(brokers, f"{request.param}_broker")().clean()
+    direct.clean()
 
 
-def waiting() -> int:
-    """How many messages lie in the queue, read past the proxy's back."""
-    app = celery_app()
-    broker = {"redis": brokers.redis_broker, "amqp": brokers.rabbitmq_broker}[
-        app.conf.broker_url.partition(":")[0]
-    ]()
-    direct = broker.make_app()
-    with direct.connection_for_read() as connection:
-        queue = direct.amqp.queues[broker.queue](connection.default_channel)
+def messages_in(broker: brokers.Broker) -> int:
+    """How many messages lie in the queue, read past the proxy."""
+    app = Celery("reader", broker=broker.url, set_as_current=False)
+    app.conf.update(
+        task_default_queue=broker.queue, broker_transport_options=broker.transport_options
+    )
+    with app.connection_for_read() as connection:
+        queue = app.amqp.queues[broker.queue](connection.default_channel)
         return queue.queue_declare(passive=False).message_count
 
 
@@ -99,7 +96,7 @@ class TestDown:
     def test_it_comes_back(self, proxy, caplog) -> None:
         """After a silence the next delivery is published; no connection is left broken."""
         send_many()
-        before = waiting()
+        before = proxy.waiting()
         proxy.fall_silent()
         send_many()
         proxy.speak()
@@ -109,7 +106,7 @@ class TestDown:
         send_many()
 
         assert lost(caplog) == []
-        assert waiting() == before + 1
+        assert proxy.waiting() == before + 1
 
 
 class TestSilent:
@@ -165,13 +162,13 @@ class TestIdle:
     def test_a_connection_that_was_closed_while_idle(self, proxy, caplog) -> None:
         """Brokers and load balancers close idle connections; no delivery is lost to that."""
         send_many()
-        before = waiting()
+        before = proxy.waiting()
         proxy.cut()
 
         send_many(5)
 
         assert lost(caplog) == []
-        assert waiting() == before + 5
+        assert proxy.waiting() == before + 5
 
 
 class TestFork:
@@ -179,7 +176,7 @@ class TestFork:
     def test_a_forked_child_has_connections_of_its_own(self, proxy, caplog) -> None:
         """A preloading web server forks: parent and child both publish, undisturbed."""
         send_many()
-        before, opened = waiting(), proxy.connections
+        before, opened = proxy.waiting(), proxy.connections
         ready, done = socket.socketpair()
         child = os.fork()
         if child == 0:
@@ -200,5 +197,5 @@ class TestFork:
         send_many()
 
         assert lost(caplog) == []
-        assert waiting() == before + 1
+        assert proxy.waiting() == before + 1
         assert proxy.connections == opened, "the parent's connection did not survive the child"

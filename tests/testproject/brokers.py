@@ -53,7 +53,7 @@ def redis_broker(port: int | None = None, name: str = "redis") -> Broker:
     return Broker(
         name=name,
         url=f"redis://127.0.0.1:{port or port_of('redis')}/9",
-        queue=f"async-signals-{RUN}",
+        queue=f"async-signals-{RUN}-{name}",
         transport_options={"global_keyprefix": f"async-signals-{RUN}:", "visibility_timeout": 60},
     )
 
@@ -62,6 +62,6 @@ def rabbitmq_broker(port: int | None = None, name: str = "rabbitmq") -> Broker:
     return Broker(
         name=name,
         url=f"amqp://guest:guest@127.0.0.1:{port or port_of('rabbitmq')}//",
-        queue=f"async-signals-{RUN}",
+        queue=f"async-signals-{RUN}-{name}",
         transport_options={},
     )
