@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import celery
 from django.utils.module_loading import import_string
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError, OperationalError
 from kombu.pools import ProducerPool
 
 from .conf import get_settings
@@ -73,55 +73,83 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         for message in messages:
             _apply(app, message)
         return []
-    step = get_settings().publish_timeout / STEPS
+    timeout = get_settings().publish_timeout
+    step = timeout / STEPS
+    # A message that is begun may take two steps more: to connect, and to be answered.
+    deadline = time.monotonic() + timeout - 2 * step
     try:
         producer = _pool_of(app).acquire(block=True, timeout=step)
     except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
         return [(message, exc) for message in messages]
     try:
-        return _publish(app, producer, messages, step)
+        return _publish(app, producer, messages, time.monotonic() + step / 2, deadline)
     finally:
         producer.release()
 
 
 def _publish(
-    app: celery.Celery, producer: _Producer, messages: Sequence[Message], step: float
+    app: celery.Celery,
+    producer: _Producer,
+    messages: Sequence[Message],
+    patience: float,
+    deadline: float,
 ) -> list[tuple[Message, Exception]]:
-    refused: list[tuple[Message, Exception]] = []
+    """
+    Publish *messages* and return those that were not taken.
+
+    A failure before *patience* came at once: brokers close idle connections, so it is tried
+    once more on a new one. No message is begun after *deadline*.
+    """
     waiting = collections.deque(messages)
-    connection = producer.connection
-    broken = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+    refused: list[tuple[Message, Exception]] = []
     # Other transports publish at once inside a batch; kombu has batches since 5.7.
-    batched = connection.transport.driver_type == "redis" and hasattr(producer, "batch")
-    patience = time.monotonic() + step / 2
+    batched = hasattr(producer, "batch") and producer.connection.transport.driver_type == "redis"
     fresh = False
     while True:
-        before = tuple(waiting)
         try:
             with producer.batch() if batched else contextlib.nullcontext():
-                while waiting:
-                    try:
-                        _apply(app, waiting[0], producer=producer, retry=False)
-                    except broken:
-                        raise
-                    except Exception as exc:  # noqa: BLE001  (of this message, not of the broker)
-                        refused.append((waiting[0], exc))
-                    waiting.popleft()
+                _publish_each(app, producer, waiting, refused, deadline)
         except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
             _drop(producer)
             if batched:  # How much of it arrived is not known.
-                waiting = collections.deque(before)
-            if time.monotonic() > patience:
+                waiting, refused = collections.deque(messages), []
+            if time.monotonic() > patience or (fresh and _is_of_connection(exc)):
                 return refused + [(message, exc) for message in waiting]
-            # It failed at once. Brokers close idle connections: once more on a new one.
-            if fresh:
-                if isinstance(exc, OperationalError) or batched:
-                    return refused + [(message, exc) for message in waiting]
-                # The broker closed the channel over this message, as it does for its size.
+            if fresh:  # The broker hung up over this message, as it does over its size.
                 refused.append((waiting.popleft(), exc))
             fresh = not fresh
         else:
             return refused
+
+
+def _publish_each(
+    app: celery.Celery,
+    producer: _Producer,
+    waiting: collections.deque[Message],
+    refused: list[tuple[Message, Exception]],
+    deadline: float,
+) -> None:
+    """Take from *waiting* what was published, and what only this message is to blame for."""
+    connection = producer.connection
+    broken = (OperationalError, *connection.connection_errors, *connection.channel_errors)
+    while waiting:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"cannot publish {len(waiting)} more: expected a broker that takes all of them "
+                f"within {get_settings().publish_timeout} s, got: a slower one. Raise "
+                "ASYNC_SIGNALS['PUBLISH_TIMEOUT'], or send fewer events in one transaction."
+            )
+        try:
+            _apply(app, waiting[0], producer=producer, retry=False)
+        except broken:
+            raise
+        except Exception as exc:  # noqa: BLE001  (each message has its own outcome)
+            refused.append((waiting[0], exc))
+        waiting.popleft()
+
+
+def _is_of_connection(exc: Exception) -> bool:
+    return isinstance(exc, (KombuError, OSError))
 
 
 def _apply(app: celery.Celery, message: Message, **how: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 
 class Proxy:
@@ -17,6 +18,7 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._silent = threading.Event()
         self.connections = 0
+        self.delay = 0.0  #: Seconds that each piece of data takes on its way.
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -35,6 +37,8 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if self.delay:
+                    time.sleep(self.delay)
                 if not self._silent.is_set():
                     sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

@@ -158,6 +158,24 @@ class TestSilent:
         assert max(took) < BOUND
 
 
+class TestSlow:
+    def test_a_slow_broker_gets_what_fits_into_the_bound(self, proxy, caplog) -> None:
+        """Each answer comes, but late: the bound is for all of a transaction, not for each."""
+        send_many()
+        before = proxy.waiting()
+        proxy.delay = 0.2
+
+        took = send_many(40)
+
+        proxy.delay = 0
+        assert took < BOUND
+        arrived = proxy.waiting() - before
+        assert arrived + len(lost(caplog)) == 40
+        if lost(caplog):  # RabbitMQ answers each; Redis takes all in one batch.
+            assert "Raise ASYNC_SIGNALS['PUBLISH_TIMEOUT']" in lost(caplog)[0]
+            assert arrived > 0
+
+
 class TestIdle:
     def test_a_connection_that_was_closed_while_idle(self, proxy, caplog) -> None:
         """Brokers and load balancers close idle connections; no delivery is lost to that."""
