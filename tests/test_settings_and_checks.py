@@ -183,6 +183,7 @@ class TestTaskNames:
         from async_signals import connect
 
         signal, called = Signal(), []
+        app.finalize()  # From here on a name that is taken stays taken.
 
         def receive(**kwargs) -> None: ...
 
