@@ -103,7 +103,11 @@ def _publish(
     waiting = collections.deque(messages)
     refused: list[tuple[Message, Exception]] = []
     # Other transports publish at once inside a batch; kombu has batches since 5.7.
-    batched = hasattr(producer, "batch") and producer.connection.transport.driver_type == "redis"
+    batched = (
+        len(messages) > 1
+        and hasattr(producer, "batch")
+        and producer.connection.transport.driver_type == "redis"
+    )
     fresh = False
     while True:
         try:
