@@ -8,11 +8,9 @@ references and ``dispatch_uid`` mean what they mean for a plain receiver.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import types
 import weakref
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from django.dispatch import Signal
@@ -23,10 +21,11 @@ from .dispatch import alias_of, dispatch
 from .envelope import Envelope
 from .event import current_event, new_id
 from .exceptions import RegistrationError
+from .muting import is_muted
 from .options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
     from typing import Unpack
 
     from django.apps.registry import Apps
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from .options import OptionsDict
     from .registry import Receiver
 
-__all__ = ["async_receiver", "connect", "muted"]
+__all__ = ["async_receiver", "connect"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,7 +155,7 @@ class _Connection:
         receiver = self.receiver
         options = receiver.options
         event = current_event(signal, sender, named, self)
-        if _is_muted(receiver, signal) or receiver.function is None:
+        if is_muted(receiver, signal) or receiver.function is None:
             return
         if options.when is not None and not options.when(sender, **named):
             return
@@ -222,33 +221,3 @@ def _refuse_needed_but_left_out(
                 f"process, got: a parameter without default. Write {parameter.name}=None, or "
                 "take what you need of it in a plain @receiver."
             )
-
-
-# -- Muting
-
-_mutes: ContextVar[tuple[frozenset[object], ...]] = ContextVar("async_signals_mutes", default=())
-
-
-@contextlib.contextmanager
-def muted(*what: Signal | Callable[..., object] | str) -> Iterator[None]:
-    """
-    Send nothing to asynchronous receivers inside the ``with`` block, in this context only.
-
-    Args:
-        *what: Signals, receivers or receivers' names; none of them means all.
-    """
-    names = frozenset(
-        item if isinstance(item, (str, Signal)) else registry.name_for(item) for item in what
-    )
-    token = _mutes.set((*_mutes.get(), names))
-    try:
-        yield
-    finally:
-        _mutes.reset(token)
-
-
-def _is_muted(receiver: Receiver, signal: Signal) -> bool:
-    mutes = _mutes.get()
-    return bool(mutes) and any(
-        not names or receiver.name in names or signal in names for names in mutes
-    )

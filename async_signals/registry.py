@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
-
-from django.dispatch import Signal
 
 from .conf import get_settings
 from .exceptions import (
@@ -25,9 +22,12 @@ from .exceptions import (
     RegistrationError,
     SerializationError,
 )
+from .signal_paths import paths_of, signal_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
+
+    from django.dispatch import Signal
 
     from .options import Options
 
@@ -75,7 +75,7 @@ class Receiver:
         Raises:
             SerializationError: The worker could not tell it from another one.
         """
-        paths = _paths_of(signal)
+        paths = paths_of(signal)
         if paths:
             return paths[0]
         if len(self._nameless()) > 1:
@@ -100,10 +100,8 @@ class Receiver:
             if len(candidates) == 1:
                 return candidates[0]
         else:
-            # Without importing: the installed apps have loaded a module of that name, or not.
-            module, _, attribute = path.rpartition(".")
-            found = getattr(sys.modules.get(module), "__dict__", {}).get(attribute)
-            if isinstance(found, Signal):
+            found = signal_at(path)
+            if found is not None:
                 return found
         raise DecodeError(
             f"cannot find signal {path!r} for {self.name}: expected a signal in a module that this "
@@ -112,7 +110,7 @@ class Receiver:
         )
 
     def _nameless(self) -> list[Signal]:
-        return [signal for signal in self.signals if not _paths_of(signal)]
+        return [signal for signal in self.signals if not paths_of(signal)]
 
 
 def weak_reference(function: Callable[..., object]) -> Callable[[], Callable[..., object] | None]:
@@ -231,31 +229,3 @@ def _place_of(function: Callable[..., object]) -> str:
 def _shown(receiver: Receiver) -> str:
     given = receiver.given | ({"aliases": list(receiver.aliases)} if receiver.aliases else {})
     return ", ".join(f"{key}={value!r}" for key, value in sorted(given.items())) or "none"
-
-
-_path_cache: weakref.WeakKeyDictionary[Signal, list[str]] = weakref.WeakKeyDictionary()
-
-
-def _paths_of(signal: Signal) -> list[str]:
-    """
-    Return the import paths under which *signal* stands in the loaded modules, best first.
-
-    A signal does not know its name, so it is looked up once, when it is first sent.
-    """
-    paths = _path_cache.get(signal)
-    if paths is None:
-        paths = [
-            f"{module_name}.{attribute}"
-            for module_name, module in list(sys.modules.items())
-            for attribute, value in list(getattr(module, "__dict__", {}).items())
-            if value is signal
-        ]
-        # Where signals are defined comes before where they are used; the rest only has to be
-        # the same in every process.
-        paths.sort(key=lambda path: (not _is_signals_module(path), len(path), path))
-        _path_cache[signal] = paths
-    return paths
-
-
-def _is_signals_module(path: str) -> bool:
-    return path.rpartition(".")[0].rpartition(".")[2] == "signals"

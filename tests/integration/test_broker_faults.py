@@ -198,11 +198,10 @@ class TestFork:
         ready, done = socket.socketpair()
         child = os.fork()
         if child == 0:
-            from async_signals import publisher
-            from async_signals.envelope import Envelope  # noqa: F401
+            from async_signals.publisher import connections
 
             try:
-                empty = len(publisher._pools) == 0
+                empty = len(connections._pools) == 0
                 done.send(b"y" if empty else b"n")
             finally:
                 os._exit(0)

@@ -10,41 +10,29 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import os
-import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 import celery
 from django.utils.module_loading import import_string
 from kombu.exceptions import KombuError, OperationalError
-from kombu.pools import ProducerPool
 
-from .conf import get_settings
-from .envelope import pack
-from .exceptions import PublishError
+from ..conf import get_settings
+from ..envelope import pack
+from ..exceptions import PublishError
+from .connections import STEPS, drop, pool_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .envelope import Envelope
-    from .registry import Receiver
-
-    _Producer = Any  # kombu's, whose stubs know neither its batches nor its connection.
+    from ..envelope import Envelope
+    from ..registry import Receiver
+    from .connections import Producer
 
 __all__ = ["HEADER", "Message", "celery_app", "is_unconfigured", "publish"]
 
 #: Header of every message of ours, so that a worker knows one even where the task is unknown.
 HEADER = "async_signals"
-
-#: What a publish may have to wait for, each for an equal share of the time that it has: a
-#: free connection, its opening, its first answer, the answer to the message. The rest is
-#: for everything that is not waiting.
-STEPS = 4.4
-
-#: Connections kept where ``broker_pool_limit`` says none.
-POOL_LIMIT = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,7 +66,7 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     # A message that is begun may take two steps more: to connect, and to be answered.
     deadline = time.monotonic() + timeout - 2 * step
     try:
-        producer = _pool_of(app).acquire(block=True, timeout=step)
+        producer = pool_of(app).acquire(block=True, timeout=step)
     except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
         return [(message, exc) for message in messages]
     try:
@@ -89,7 +77,7 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
 
 def _publish(
     app: celery.Celery,
-    producer: _Producer,
+    producer: Producer,
     messages: Sequence[Message],
     patience: float,
     deadline: float,
@@ -114,7 +102,7 @@ def _publish(
             with producer.batch() if batched else contextlib.nullcontext():
                 _publish_each(app, producer, waiting, refused, deadline)
         except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
-            _drop(producer)
+            drop(producer)
             if batched:  # How much of it arrived is not known.
                 waiting, refused = collections.deque(messages), []
             if time.monotonic() > patience or (fresh and _is_of_connection(exc)):
@@ -128,7 +116,7 @@ def _publish(
 
 def _publish_each(
     app: celery.Celery,
-    producer: _Producer,
+    producer: Producer,
     waiting: collections.deque[Message],
     refused: list[tuple[Message, Exception]],
     deadline: float,
@@ -196,69 +184,3 @@ def celery_app() -> celery.Celery:
 def is_unconfigured(app: celery.Celery) -> bool:
     """Whether *app* is the one that Celery makes up where a process has created none."""
     return app.main == "default" and not app.set_as_current  # type: ignore[attr-defined]
-
-
-# -- Connections
-
-_lock = threading.Lock()
-_pools: weakref.WeakKeyDictionary[celery.Celery, tuple[float, ProducerPool]] = (
-    weakref.WeakKeyDictionary()
-)
-_inherited: list[ProducerPool] = []
-
-
-def _pool_of(app: celery.Celery) -> ProducerPool:
-    timeout = get_settings().publish_timeout
-    with _lock:
-        known = _pools.get(app)
-        if known is None or known[0] != timeout:
-            known = _pools[app] = (timeout, _new_pool(app, timeout / STEPS))
-        return known[1]
-
-
-def _new_pool(app: celery.Celery, step: float) -> ProducerPool:
-    """Return a pool whose connections wait at most *step* seconds for anything."""
-    connection = app.connection_for_write(connect_timeout=step, heartbeat=0)
-    options: dict[str, Any] = {"max_retries": 0, "connect_retries_timeout": step}
-    if connection.transport.driver_type == "redis":
-        options |= {
-            "socket_timeout": step,
-            "socket_connect_timeout": step,
-            "socket_keepalive": True,
-            "retry_on_timeout": False,
-            "health_check_interval": 10,  # Seconds of idleness after which it is pinged first.
-        }
-    elif connection.transport.driver_type == "amqp":
-        # Without confirms RabbitMQ reports success for what it has not stored.
-        options |= {"confirm_publish": True, "read_timeout": step, "write_timeout": step}
-    connection.transport_options = {**(connection.transport_options or {}), **options}
-    limit = app.conf.broker_pool_limit or POOL_LIMIT
-    return ProducerPool(
-        connection.Pool(limit=limit, close_after_fork=False),
-        limit=limit,
-        Producer=app.amqp.Producer,
-        close_after_fork=False,
-    )
-
-
-def _drop(producer: _Producer) -> None:
-    """Close a broken connection without the farewell that a silent broker would not answer."""
-    with contextlib.suppress(Exception):
-        producer.__connection__.collect(socket_timeout=0.1)
-    producer.revive(producer.__connection__)
-
-
-def _forget_inherited() -> None:
-    """
-    Start a forked child without connections.
-
-    They are kept unused, not freed: freeing one says goodbye on the socket of the parent.
-    """
-    global _lock  # noqa: PLW0603
-    _lock = threading.Lock()
-    _inherited.extend(pool for _, pool in _pools.values())
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
