@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
+from . import registry
 from .conf import get_settings
-from .publisher import celery_app, is_unconfigured
+from .publisher import celery_app, foreign_task, is_unconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +42,26 @@ def check_settings(**kwargs: object) -> Iterable[CheckMessage]:
             )
         ]
     return []
+
+
+@checks.register("async_signals")
+def check_names(**kwargs: object) -> Iterable[CheckMessage]:
+    """E003: a Celery task of the site has the name of a receiver."""
+    try:
+        app = celery_app()
+    except (ImportError, ImproperlyConfigured):
+        return []  # Said by the check before.
+    return [
+        checks.Error(
+            f"the Celery task {name!r} has the name of an asynchronous receiver, whose deliveries "
+            "would be lost.",
+            hint="Remove @shared_task or @app.task from the receiver: it is a task by itself; or "
+            "give one of them another name with name=...",
+            id="async_signals.E003",
+        )
+        for name in registry.names()
+        if foreign_task(app, name)
+    ]
 
 
 @checks.register("async_signals")

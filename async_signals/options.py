@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
@@ -32,6 +33,34 @@ class OptionsDict(TypedDict, total=False):
     time_limit: float | None
     soft_time_limit: float | None
     rate_limit: str | int | None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_seconds(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+#: What the value of an option has to be, in words and as a test.
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "on_commit": ("True or False", lambda value: isinstance(value, bool)),
+    "using": ("the alias of a database", lambda value: isinstance(value, str)),
+    "queue": ("the name of a queue", lambda value: isinstance(value, str)),
+    "priority": ("a whole number", lambda value: type(value) is int),
+    "countdown": ("seconds, 0 or more", _is_seconds),
+    "expires": ("seconds, 0 or more", _is_seconds),
+    "time_limit": ("seconds, 0 or more", _is_seconds),
+    "soft_time_limit": ("seconds, 0 or more", _is_seconds),
+    "rate_limit": (
+        "a number of runs per second, or as in '10/m'",
+        lambda value: (
+            _is_seconds(value)
+            or (isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?(/[smh])?", value) is not None)
+        ),
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +118,13 @@ class Options:
                 f"cannot use when={when!r}: expected a plain function of (sender, **kwargs); "
                 "it is called at send, in the sender's stack."
             )
+        for name, (expected, is_valid) in _FORMS.items():
+            value = values.get(name)
+            if value is not None and not is_valid(value):
+                raise TypeError(
+                    f"cannot use {name}={value!r}: expected {expected}, "
+                    f"got: {type(value).__name__}."
+                )
         return dataclasses.replace(self, **values)
 
     def for_publish(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .options import Options
 
-__all__ = ["Receiver", "get", "name_for", "name_of", "register", "subscribe"]
+__all__ = ["Receiver", "get", "name_for", "name_of", "names", "register", "subscribe"]
 
 
 class Receiver:
@@ -49,6 +49,7 @@ class Receiver:
         self.aliases = tuple(aliases)  #: Earlier names, whose messages are still delivered.
         self.given = dict(options)  #: The options as they were written down.
         self.place = _place_of(function)  #: ``"file:line"``, for messages.
+        self.module = getattr(function, "__module__", None)
         self.doc = function.__doc__
         self.signals: weakref.WeakSet[Signal] = weakref.WeakSet()  #: What it is connected to.
         #: What keeps each connection of the function alive, as long as itself lives.
@@ -77,7 +78,9 @@ class Receiver:
         """
         paths = paths_of(signal)
         if paths:
-            return paths[0]
+            # The worker has loaded the receiver's own module, whatever else it has not.
+            own = [path for path in paths if path.rpartition(".")[0] == self.module]
+            return (own or paths)[0]
         if len(self._nameless()) > 1:
             raise SerializationError(
                 receiver=self.name,
@@ -95,14 +98,12 @@ class Receiver:
         Raises:
             DecodeError: This process has no such signal.
         """
-        if path is None:
-            candidates = self._nameless()
-            if len(candidates) == 1:
-                return candidates[0]
-        else:
-            found = signal_at(path)
-            if found is not None:
-                return found
+        found = signal_at(path) if path is not None else None
+        if found is not None:
+            return found
+        candidates = self._nameless() if path is None else list(self.signals)
+        if len(candidates) == 1:  # There is no other that it could be.
+            return candidates[0]
         raise DecodeError(
             f"cannot find signal {path!r} for {self.name}: expected a signal in a module that this "
             "worker has imported, got: none. Import it in AppConfig.ready(), and deploy workers "
@@ -158,6 +159,11 @@ def register(
             registered with other options.
         RegistrationError: The function has no name of its own.
     """
+    if isinstance(aliases, str):
+        raise TypeError(
+            f"cannot use aliases={aliases!r}: expected a list of names, got: str. "
+            f"Write aliases=[{aliases!r}]."
+        )
     receiver = Receiver(function, name=name or name_of(function), aliases=aliases, options=options)
     with _lock:
         for key in (receiver.name, *receiver.aliases):
@@ -208,6 +214,15 @@ def name_for(function: Callable[..., object]) -> str:
         if receiver.function == function:
             return receiver.name
     return name_of(function)
+
+
+def names() -> list[str]:
+    """Return the names of all live receivers, without their aliases."""
+    return [
+        name
+        for name, receiver in list(_receivers.items())
+        if name == receiver.name and receiver.function is not None
+    ]
 
 
 def subscribe(subscriber: Callable[[Receiver], None]) -> None:

@@ -25,7 +25,7 @@ def paths_of(signal: Signal) -> list[str]:
             f"{module_name}.{attribute}"
             for module_name, module in list(sys.modules.items())
             for attribute, value in list(getattr(module, "__dict__", {}).items())
-            if value is signal
+            if value is signal and module_name != "__main__"  # Another module in each process.
         ]
         # Where signals are defined comes before where they are used; the rest only has to be
         # the same in every process.

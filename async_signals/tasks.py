@@ -11,7 +11,7 @@ from celery import signals as celery_signals
 from . import registry
 from .exceptions import EnvelopeError, MissingInstanceError
 from .executor import execute
-from .publisher import HEADER
+from .publisher import HEADER, WITHOUT_DATA
 
 if TYPE_CHECKING:
     from .registry import Receiver
@@ -70,7 +70,10 @@ def _run(task: celery.Task[Any, Any], args: tuple[Any, ...]) -> None:
         if registry.get(task.name).options.missing != "retry" or retries + 1 >= RETRY_ATTEMPTS:
             raise
         raise task.retry(
-            exc=exc, countdown=RETRY_DELAY * 2**retries, max_retries=RETRY_ATTEMPTS
+            exc=exc,
+            countdown=RETRY_DELAY * 2**retries,
+            max_retries=RETRY_ATTEMPTS,
+            **WITHOUT_DATA,
         ) from None
 
 

@@ -28,13 +28,22 @@ def run_inline() -> Iterator[None]:
     """
     Run each delivery in this process when it would be published.
 
-    What a receiver raises is raised where it was published from. Inside ``TestCase`` nothing
+    What a receiver raises is raised where it was published from: by ``send()``, or by the end
+    of ``atomic()``, as an ``ExceptionGroup`` where several failed. Inside ``TestCase`` nothing
     commits: use ``captureOnCommitCallbacks(execute=True)`` within.
     """
 
     def run(messages: Sequence[Message]) -> None:
+        raised = []
         for message in messages:
-            execute(pack(message.envelopes), name=message.receiver.name)
+            try:
+                execute(pack(message.envelopes), name=message.receiver.name)
+            except Exception as exc:  # noqa: BLE001  (the receivers after it are to run, too)
+                raised.append(exc)
+        if len(raised) == 1:
+            raise raised[0]
+        if raised:
+            raise ExceptionGroup(f"{len(raised)} deliveries failed", raised)
 
     token = outlet.set(run)
     try:

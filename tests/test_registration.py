@@ -132,6 +132,13 @@ class TestOptions:
             ({"robst": True}, TypeError, "cannot use option 'robst': expected one of"),
             ({"exclude": "request"}, TypeError, "Write exclude=['request']."),
             ({"missing": "ignore"}, ValueError, "expected one of ('fail', 'skip', 'retry', 'snaps"),
+            ({"on_commit": "no"}, TypeError, "expected True or False, got: str."),
+            ({"countdown": "5"}, TypeError, "expected seconds, 0 or more, got: str."),
+            ({"expires": -1}, TypeError, "expected seconds, 0 or more, got: int."),
+            ({"queue": 5}, TypeError, "expected the name of a queue, got: int."),
+            ({"priority": "x"}, TypeError, "expected a whole number, got: str."),
+            ({"rate_limit": "abc"}, TypeError, "or as in '10/m', got: str."),
+            ({"aliases": "shop.old"}, TypeError, "Write aliases=['shop.old']."),
             ({"when": 1}, TypeError, "expected a plain function of (sender, **kwargs)"),
         ],
     )

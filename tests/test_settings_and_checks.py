@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
+import celery
 import pytest
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -18,6 +20,8 @@ from async_signals.conf import get_settings
 from async_signals.publisher import celery_app
 from tests.testapp.models import Note
 from tests.testproject.celery import app
+
+WARNS = tuple(map(int, celery.__version__.split(".")[:2])) >= (5, 7)  # Of two tasks of one name.
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "async_signals"
@@ -197,3 +201,23 @@ class TestTaskNames:
         assert called == []
         assert "cannot publish to shop.taken: expected its task in the Celery app" in caplog.text
         assert "got: another task of that name" in caplog.text
+        del app.tasks["shop.taken"]
+
+    def test_the_check_names_it(self) -> None:
+        """``manage.py check`` finds the clash before a delivery is lost to it."""
+        from async_signals import connect
+
+        app.finalize()
+
+        def receive(**kwargs) -> None: ...
+
+        @app.task(name="shop.clash", shared=False)
+        def clash() -> None: ...
+
+        with pytest.warns(match="Task name 'shop.clash'") if WARNS else nullcontext():
+            connect(Signal(), receive, name="shop.clash")
+        [error] = checks.run_checks(tags=["async_signals"])
+
+        assert error.id == "async_signals.E003"
+        assert "'shop.clash'" in error.msg
+        del app.tasks["shop.clash"]

@@ -14,6 +14,7 @@ from django.test import Client, TestCase, TransactionTestCase
 from async_signals import testing
 from async_signals.dispatch import outlet
 from tests.testapp.models import Article, Tag
+from tests.testproject.celery import app
 
 signal = Signal()
 
@@ -249,22 +250,63 @@ class TestNeighbours:
 
         assert numbers(sent) == [1, 2]
 
-    def test_ours_never_stops_another(self, receive, caplog) -> None:
+    def test_ours_never_stops_another(self, receive, monkeypatch, caplog) -> None:
         """A publish that fails in a way that nobody thought of leaves other callbacks alone."""
 
         def explode(messages) -> None:
             raise RuntimeError("nobody thought of this")
 
         called = []
-        token = outlet.set(explode)
-        try:
-            with transaction.atomic():
-                signal.send(sender=None, n=1)
-                transaction.on_commit(lambda: called.append(1))
-        finally:
-            outlet.reset(token)
+        monkeypatch.setattr("async_signals.dispatch.publish", explode)
+        with transaction.atomic():
+            signal.send(sender=None, n=1)
+            transaction.on_commit(lambda: called.append(1))
 
         assert called == [1]
+        assert "nobody thought of this" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+class TestErrorsInTests:
+    def test_the_end_of_a_transaction_raises_them(self, connect) -> None:
+        """Inline receivers all run, and what they raise reaches the test."""
+        ran = []
+
+        def receive(n, **kwargs) -> None:
+            ran.append(n)
+            if n < 3:
+                raise LookupError(n)
+
+        connect(signal, receive)
+        with (
+            pytest.raises(ExceptionGroup, match="2 deliveries failed"),
+            testing.run_inline(),
+            transaction.atomic(),
+        ):
+            for n in (1, 2, 3):
+                signal.send(sender=None, n=n)
+
+        assert ran == [1, 2, 3]
+
+    def test_eager_tasks_propagate_after_all_have_run(self, connect) -> None:
+        """``task_eager_propagates``: every receiver runs, then the error is raised."""
+        ran = []
+
+        def receive(n, **kwargs) -> None:
+            ran.append(n)
+            if n == 1:
+                raise LookupError(n)
+
+        connect(signal, receive)
+        app.conf.update(task_always_eager=True, task_eager_propagates=True)
+        try:
+            with pytest.raises(LookupError), transaction.atomic():
+                for n in (1, 2):
+                    signal.send(sender=None, n=n)
+        finally:
+            app.conf.update(task_always_eager=False, task_eager_propagates=False)
+
+        assert ran == [1, 2]
 
 
 @pytest.fixture

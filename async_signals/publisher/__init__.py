@@ -15,24 +15,39 @@ from typing import TYPE_CHECKING, Any, cast
 
 import celery
 from django.utils.module_loading import import_string
-from kombu.exceptions import KombuError, OperationalError
+from kombu.exceptions import KombuError
 
 from ..conf import get_settings
 from ..envelope import pack
 from ..exceptions import PublishError
-from .connections import STEPS, drop, pool_of
+from .connections import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..envelope import Envelope
     from ..registry import Receiver
-    from .connections import Producer
+    from .connections import Connection
 
-__all__ = ["HEADER", "Message", "celery_app", "is_unconfigured", "publish"]
+__all__ = [
+    "HEADER",
+    "WITHOUT_DATA",
+    "Message",
+    "celery_app",
+    "foreign_task",
+    "is_eager",
+    "is_unconfigured",
+    "publish",
+]
+
+#: Seconds within which a broker that is well takes a message; more is counted as waiting.
+HEALTHY = 0.1
 
 #: Header of every message of ours, so that a worker knows one even where the task is unknown.
 HEADER = "async_signals"
+
+#: The arguments are data of the site: they belong into no header, event or log.
+WITHOUT_DATA: dict[str, Any] = {"argsrepr": "<envelope>", "kwargsrepr": "{}"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,9 +60,10 @@ class Message:
 
 def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     """
-    Hand *messages* to Celery in their order, in one batch where the broker has batches.
+    Hand *messages* to Celery in their order, all together.
 
-    Takes at most ``PUBLISH_TIMEOUT`` seconds in all.
+    Within ``PUBLISH_TIMEOUT`` seconds it gives up a broker that is down, cannot be reached,
+    does not answer, or keeps it waiting; what a broker takes at once does not count.
 
     Returns:
         The messages that were not taken, each with the reason. Where a connection broke in
@@ -58,97 +74,124 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     except ImportError as exc:
         return [(message, exc) for message in messages]
     if app.conf.task_always_eager:
-        for message in messages:
-            _apply(app, message)
+        _apply_eagerly(app, messages)
         return []
-    timeout = get_settings().publish_timeout
-    step = timeout / STEPS
-    # A message that is begun may take two steps more: to connect, and to be answered.
-    deadline = time.monotonic() + timeout - 2 * step
-    try:
-        producer = pool_of(app).acquire(block=True, timeout=step)
-    except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
-        return [(message, exc) for message in messages]
-    try:
-        return _publish(app, producer, messages, time.monotonic() + step / 2, deadline)
-    finally:
-        producer.release()
+    refused: list[tuple[Message, Exception]] = []
+    broken = _publish(app, messages, refused)
+    if broken is not None and broken.at_once:
+        # Brokers close idle connections: once more, on a new one.
+        broken = _publish(app, broken.messages, refused)
+    if broken is not None and broken.at_once and broken.over_a_message:
+        # The broker hung up over one of them, as over a queue that it knows otherwise.
+        lost = []
+        for message in broken.messages:
+            alone = _publish(app, [message], refused)
+            lost += alone.failed if alone is not None else []
+        return refused + lost
+    return refused + (broken.failed if broken is not None else [])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Broken:
+    """A connection broke before the broker had taken all messages."""
+
+    messages: list[Message]  #: Those that it cannot be said to have taken.
+    exc: Exception
+    at_once: bool  #: It took no time.
+    over_a_message: bool  #: It was not the connection's fault.
+
+    @property
+    def failed(self) -> list[tuple[Message, Exception]]:
+        return [(message, self.exc) for message in self.messages]
 
 
 def _publish(
-    app: celery.Celery,
-    producer: Producer,
-    messages: Sequence[Message],
-    patience: float,
-    deadline: float,
-) -> list[tuple[Message, Exception]]:
-    """
-    Publish *messages* and return those that were not taken.
-
-    A failure before *patience* came at once: brokers close idle connections, so it is tried
-    once more on a new one. No message is begun after *deadline*.
-    """
+    app: celery.Celery, messages: Sequence[Message], refused: list[tuple[Message, Exception]]
+) -> _Broken | None:
+    """Publish on one connection; what only the message is to blame for goes to *refused*."""
     waiting = collections.deque(messages)
-    refused: list[tuple[Message, Exception]] = []
-    # Other transports publish at once inside a batch; kombu has batches since 5.7.
-    batched = (
-        len(messages) > 1
-        and hasattr(producer, "batch")
-        and producer.connection.transport.driver_type == "redis"
-    )
-    fresh = False
-    while True:
-        try:
-            with producer.batch() if batched else contextlib.nullcontext():
-                _publish_each(app, producer, waiting, refused, deadline)
-        except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
-            drop(producer)
-            if batched:  # How much of it arrived is not known.
-                waiting, refused = collections.deque(messages), []
-            if time.monotonic() > patience or (fresh and _is_of_connection(exc)):
-                return refused + [(message, exc) for message in waiting]
-            if fresh:  # The broker hung up over this message, as it does over its size.
-                refused.append((waiting.popleft(), exc))
-            fresh = not fresh
-        else:
-            return refused
+    unanswered: list[Message] = []
+    started = time.monotonic()
+    connection: Connection | None = None
+    try:
+        with acquire(app) as connection:
+            try:
+                connection.open()
+                _hand_over(app, connection, waiting, unanswered, refused)
+                connection.wait_for_confirms()
+            except Exception:
+                connection.drop()
+                raise
+    except Exception as exc:  # noqa: BLE001  (the sender's request must survive any broker)
+        if connection is not None and connection.confirms is not None:
+            unanswered = connection.confirms.take_unanswered()
+        return _Broken(
+            [*unanswered, *waiting],
+            exc,
+            at_once=time.monotonic() - started < get_settings().publish_timeout / 10,
+            over_a_message=connection is not None and isinstance(exc, connection.channel_errors),
+        )
+    if connection.confirms is not None:
+        refusal = PublishError("the broker refused the message")
+        refused += [(message, refusal) for message in connection.confirms.take_refused()]
+    return None
 
 
-def _publish_each(
+def _hand_over(
     app: celery.Celery,
-    producer: Producer,
+    connection: Connection,
     waiting: collections.deque[Message],
+    unanswered: list[Message],
     refused: list[tuple[Message, Exception]],
-    deadline: float,
 ) -> None:
-    """Take from *waiting* what was published, and what only this message is to blame for."""
-    connection = producer.connection
-    broken = (OperationalError, *connection.connection_errors, *connection.channel_errors)
-    while waiting:
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"cannot publish {len(waiting)} more: expected a broker that takes all of them "
-                f"within {get_settings().publish_timeout} s, got: a slower one. Raise "
-                "ASYNC_SIGNALS['PUBLISH_TIMEOUT'], or send fewer events in one transaction."
-            )
+    """Hand over what waits; a message leaves *waiting* when it was."""
+    producer, confirms = connection.producer, connection.confirms
+    batched = connection.has_batches and len(waiting) > 1 and hasattr(producer, "batch")
+    broken: tuple[type[BaseException], ...] = (KombuError, *connection.errors)
+    patience = get_settings().publish_timeout / 2
+    with producer.batch() if batched else contextlib.nullcontext():
+        while waiting:
+            started = time.monotonic()
+            try:
+                _apply(app, waiting[0], producer=producer, retry=False)
+            except broken:
+                raise
+            except Exception as exc:  # noqa: BLE001  (each message has its own outcome)
+                refused.append((waiting[0], exc))
+            else:
+                if confirms is not None:
+                    confirms.published(waiting[0])
+                elif batched:
+                    unanswered.append(waiting[0])
+            waiting.popleft()
+            if (took := time.monotonic() - started) > HEALTHY:
+                patience -= took
+            if patience < 0:
+                raise TimeoutError(
+                    "the broker takes too long for each message. Raise "
+                    "ASYNC_SIGNALS['PUBLISH_TIMEOUT'], or send less in one transaction"
+                )
+
+
+def _apply_eagerly(app: celery.Celery, messages: Sequence[Message]) -> None:
+    """Run all of them here and now, as ``task_always_eager`` asks for, then raise."""
+    raised = []
+    for message in messages:
         try:
-            _apply(app, waiting[0], producer=producer, retry=False)
-        except broken:
-            raise
-        except Exception as exc:  # noqa: BLE001  (each message has its own outcome)
-            refused.append((waiting[0], exc))
-        waiting.popleft()
-
-
-def _is_of_connection(exc: Exception) -> bool:
-    return isinstance(exc, (KombuError, OSError))
+            _apply(app, message)
+        except Exception as exc:  # noqa: BLE001  (the receivers after it are to run, too)
+            raised.append(exc)
+    if len(raised) == 1:
+        raise raised[0]
+    if raised:
+        raise ExceptionGroup(f"{len(raised)} deliveries failed", raised)
 
 
 def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
     """Publish one message through Celery's own door, so that routes, signals and events hold."""
     receiver = message.receiver
     task: Any = app.tasks.get(receiver.name)
-    if getattr(task, "receiver_name", None) != receiver.name:
+    if task is None or foreign_task(app, receiver.name):
         raise PublishError(
             f"cannot publish to {receiver.name}: expected its task in the Celery app "
             f"{app.main!r}, got: {'no task' if task is None else 'another task of that name'}. "
@@ -160,9 +203,7 @@ def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
         task_id=message.envelopes[0].id,
         headers={HEADER: "1"},
         add_to_parent=False,
-        # The arguments are data of the site: they belong into no header, event or log.
-        argsrepr="<envelope>",
-        kwargsrepr="{}",
+        **WITHOUT_DATA,
         **receiver.options.for_publish(),
         **how,
     )
@@ -184,3 +225,14 @@ def celery_app() -> celery.Celery:
 def is_unconfigured(app: celery.Celery) -> bool:
     """Whether *app* is the one that Celery makes up where a process has created none."""
     return app.main == "default" and not app.set_as_current  # type: ignore[attr-defined]
+
+
+def is_eager() -> bool:
+    """Whether Celery runs tasks where they are sent, and their errors are raised there."""
+    return bool(celery_app().conf.task_always_eager)
+
+
+def foreign_task(app: celery.Celery, name: str) -> bool:
+    """Whether *app* has a task called *name* that is not a receiver's."""
+    task = app.tasks.get(name)
+    return task is not None and getattr(task, "receiver_name", None) != name
