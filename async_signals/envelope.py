@@ -43,6 +43,7 @@ class Envelope:
     sent_at: dt.datetime  #: Aware, UTC: when the signal was sent.
     sender: Any  #: The sender, as JSON.
     kwargs: dict[str, Any]  #: The other arguments, each as JSON.
+    payload_version: int = 1  #: Of the sender's receiver: what its kwargs look like.
 
 
 def pack(envelopes: Sequence[Envelope]) -> str:
@@ -51,20 +52,24 @@ def pack(envelopes: Sequence[Envelope]) -> str:
         {
             "v": WIRE_VERSION,
             "receiver": envelopes[0].receiver,
-            "deliveries": [
-                {
-                    "id": envelope.id,
-                    "event": envelope.event_id,
-                    "signal": envelope.signal,
-                    "sent_at": envelope.sent_at.isoformat(),
-                    "sender": envelope.sender,
-                    "kwargs": envelope.kwargs,
-                }
-                for envelope in envelopes
-            ],
+            "deliveries": [_packed(envelope) for envelope in envelopes],
         }
     )
     return f"{_signature(settings.SECRET_KEY, body)}:{body}"
+
+
+def _packed(envelope: Envelope) -> dict[str, Any]:
+    delivery = {
+        "id": envelope.id,
+        "event": envelope.event_id,
+        "signal": envelope.signal,
+        "sent_at": envelope.sent_at.isoformat(),
+        "sender": envelope.sender,
+        "kwargs": envelope.kwargs,
+    }
+    if envelope.payload_version != 1:
+        delivery["payload"] = envelope.payload_version
+    return delivery
 
 
 def unpack(wire: object) -> list[Envelope]:
@@ -106,6 +111,7 @@ def unpack(wire: object) -> list[Envelope]:
                 sent_at=dt.datetime.fromisoformat(delivery["sent_at"]),
                 sender=delivery["sender"],
                 kwargs=delivery["kwargs"],
+                payload_version=_positive(delivery.get("payload", 1)),
             )
             for delivery in message["deliveries"]
         ]
@@ -115,6 +121,12 @@ def unpack(wire: object) -> list[Envelope]:
             f"cannot read the message: expected an envelope of version {WIRE_VERSION}, got: "
             f"JSON that raises {type(exc).__name__}. Deploy workers before senders."
         ) from None
+
+
+def _positive(number: object) -> int:
+    if type(number) is not int or number < 1:
+        raise ValueError
+    return number
 
 
 def _is_signed(signature: str, key: str | bytes, body: str) -> bool:

@@ -8,8 +8,9 @@ import inspect
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
     Missing = Literal["fail", "skip", "retry", "snapshot"]
 
 __all__ = ["Options", "OptionsDict"]
@@ -25,6 +26,7 @@ class OptionsDict(TypedDict, total=False):
     when: Callable[..., object] | None
     missing: Missing | None
     exclude: Iterable[str]
+    upcasters: Sequence[Upcaster]
     queue: str | None
     priority: int | None
     countdown: float | None
@@ -47,6 +49,8 @@ class Options:
     when: Callable[..., object] | None = None  #: ``when(sender, **kwargs)`` at send; false: skip.
     missing: Missing | None = None  #: Row gone; None: "snapshot" for deletes, else "fail".
     exclude: frozenset[str] = frozenset()  #: Names of kwargs that are not sent.
+    #: The first translates kwargs of payload version 1 to version 2, the next those of 2 to 3.
+    upcasters: tuple[Upcaster, ...] = ()
     queue: str | None = None  #: Name of the queue; None: Celery's routing.
     priority: int | None = None  #: As in Celery.
     countdown: float | None = None  #: Seconds before the receiver may start.
@@ -83,6 +87,8 @@ class Options:
             raise ValueError(
                 f"cannot use missing={values['missing']!r}: expected one of {MISSING_POLICIES}."
             )
+        if "upcasters" in values:
+            values["upcasters"] = _checked_upcasters(values["upcasters"])
         when = values.get("when")
         if when is not None and (not callable(when) or inspect.iscoroutinefunction(when)):
             raise TypeError(
@@ -91,7 +97,28 @@ class Options:
             )
         return dataclasses.replace(self, **values)
 
+    @property
+    def payload_version(self) -> int:
+        """The version of the payloads that the receiver is sent: 1 until it has upcasters."""
+        return len(self.upcasters) + 1
+
     def for_publish(self) -> dict[str, Any]:
         """Return the arguments of Celery's ``apply_async()``, without the unset ones."""
         names = ("queue", "priority", "countdown", "expires", "time_limit", "soft_time_limit")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _checked_upcasters(upcasters: Any) -> tuple[Upcaster, ...]:
+    if not isinstance(upcasters, (list, tuple)):
+        raise TypeError(
+            f"cannot use upcasters: expected a list of functions, got: {type(upcasters).__name__}. "
+            "Write upcasters=[from_1_to_2, from_2_to_3]."
+        )
+    for index, upcaster in enumerate(upcasters):
+        if not callable(upcaster) or inspect.iscoroutinefunction(upcaster):
+            raise TypeError(
+                f"cannot use upcasters[{index}]: expected a plain function of the older kwargs, a "
+                f"dict, got: {type(upcaster).__name__}. Let it return the kwargs of version "
+                f"{index + 2}."
+            )
+    return tuple(upcasters)

@@ -184,6 +184,7 @@ class _Connection:
             sent_at=event.sent_at,
             sender=encoded.pop("sender", None),
             kwargs=encoded,
+            payload_version=options.payload_version,
         )
         dispatch(receiver, envelope, alias_of(receiver, named))
 
