@@ -1,5 +1,5 @@
 """
-Envelopes -> Celery: bounded in time, on connections of our own.
+Messages -> Celery: bounded in time, on connections of our own.
 
 Celery's own producers may wait for a silent broker without limit, and RabbitMQ reports
 success for what it never stored. Neither may happen inside somebody's request.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import os
 import threading
 import time
@@ -22,18 +21,16 @@ from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool
 
 from .conf import get_settings
-from .envelope import pack
 from .exceptions import PublishError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .envelope import Envelope
-    from .registry import Receiver
+    from .message import Message
 
     _Producer = Any  # kombu's, whose stubs know neither its batches nor its connection.
 
-__all__ = ["HEADER", "Message", "celery_app", "is_unconfigured", "publish"]
+__all__ = ["HEADER", "celery_app", "is_unconfigured", "publish"]
 
 #: Header of every message of ours, so that a worker knows one even where the task is unknown.
 HEADER = "async_signals"
@@ -45,14 +42,6 @@ STEPS = 4.4
 
 #: Connections kept where ``broker_pool_limit`` says none.
 POOL_LIMIT = 10
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
-    """One or more envelopes of one receiver, which travel together."""
-
-    receiver: Receiver
-    envelopes: tuple[Envelope, ...]
 
 
 def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
@@ -136,7 +125,7 @@ def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
             "has with @async_receiver(..., name=...)."
         )
     task.apply_async(
-        (pack(message.envelopes),),
+        (message.wire,),
         task_id=message.envelopes[0].id,
         headers={HEADER: "1"},
         add_to_parent=False,

@@ -24,6 +24,7 @@ from .dispatch import alias_of, dispatch
 from .envelope import Envelope
 from .event import current_event, new_id
 from .exceptions import RegistrationError
+from .message import Message
 from .options import Options
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class _Connection:
             kwargs=encoded,
             payload_version=options.payload_version,
         )
-        dispatch(receiver, envelope, alias_of(receiver, named))
+        dispatch(Message.of(receiver, envelope), alias_of(receiver, named))
 
 
 def _weak_connection(

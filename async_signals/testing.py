@@ -11,14 +11,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from .dispatch import outlet
-from .envelope import pack
 from .executor import execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .envelope import Envelope
-    from .publisher import Message
+    from .message import Message
 
 __all__ = ["capture", "run_inline"]
 
@@ -34,7 +33,7 @@ def run_inline() -> Iterator[None]:
 
     def run(messages: Sequence[Message]) -> None:
         for message in messages:
-            execute(pack(message.envelopes), name=message.receiver.name)
+            execute(message.wire, name=message.receiver.name)
 
     token = outlet.set(run)
     try:

@@ -1,9 +1,9 @@
 """
 Golden files: messages that an earlier release has written, which must be read for ever.
 
-Each file of ``tests/wire`` holds a message as it travelled, signed with ``KEY``, and what it
-says. Files are added when the wire form grows, and never changed: a release that cannot read
-one would lose what waits in somebody's queue.
+Each file of ``tests/wire`` holds a message as it travelled, signed with ``KEY`` (one of them
+encrypted with ``ENCRYPTION_KEY``), and what it says. Files are added when the wire form grows,
+and never changed: a release that cannot read one would lose what waits in somebody's queue.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from async_signals.envelope import READABLE_VERSIONS, Envelope, unpack
 from tests.testapp.models import Article, Story, Tag
 
 KEY = "the key of the golden files"
+ENCRYPTION_KEY = "Z29sZGVuIGtleSBvZiB0aGUgdGVzdHMsIDMyIGJ5dGU="
 FOLDER = pathlib.Path(__file__).parent / "wire"
 FILES = sorted(FOLDER.glob("v*/*.json"))
 
@@ -30,6 +31,7 @@ FILES = sorted(FOLDER.glob("v*/*.json"))
 @pytest.fixture(autouse=True)
 def _key(settings) -> None:
     settings.SECRET_KEY = KEY
+    settings.ASYNC_SIGNALS = {"ENCRYPTION_KEYS": [ENCRYPTION_KEY]}
 
 
 def read(name: str) -> list[Envelope]:
