@@ -56,6 +56,12 @@ class Settings:
                 )
             values[known[key]] = value
         if "defaults" in values:
+            for name in ("track_changes", "upcasters"):
+                if name in values["defaults"]:
+                    raise ImproperlyConfigured(
+                        "cannot read ASYNC_SIGNALS['DEFAULTS']: expected options that fit every "
+                        f"receiver, got: {name!r}. Give it to the receivers that it is for."
+                    )
             try:
                 values["defaults"] = Options().merge(values["defaults"])
             except (TypeError, ValueError) as exc:

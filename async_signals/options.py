@@ -26,6 +26,7 @@ class OptionsDict(TypedDict, total=False):
     when: Callable[..., object] | None
     missing: Missing | None
     exclude: Iterable[str]
+    track_changes: bool | Iterable[str]
     upcasters: Sequence[Upcaster]
     queue: str | None
     priority: int | None
@@ -49,6 +50,8 @@ class Options:
     when: Callable[..., object] | None = None  #: ``when(sender, **kwargs)`` at send; false: skip.
     missing: Missing | None = None  #: Row gone; None: "snapshot" for deletes, else "fail".
     exclude: frozenset[str] = frozenset()  #: Names of kwargs that are not sent.
+    #: Send ``changes`` with ``post_save``: of all fields, or of those named.
+    track_changes: bool | frozenset[str] = False
     #: The first translates kwargs of payload version 1 to version 2, the next those of 2 to 3.
     upcasters: tuple[Upcaster, ...] = ()
     queue: str | None = None  #: Name of the queue; None: Celery's routing.
@@ -76,13 +79,14 @@ class Options:
                     f"cannot use option {name!r}: expected one of {sorted(known)}.{hint}"
                 )
         values = dict(given)
-        if isinstance(values.get("exclude"), str):
-            raise TypeError(
-                f"cannot use exclude={values['exclude']!r}: expected a list of names, got: str. "
-                f"Write exclude=[{values['exclude']!r}]."
-            )
-        if "exclude" in values:
-            values["exclude"] = frozenset(values["exclude"])
+        for name in ("exclude", "track_changes"):
+            if isinstance(values.get(name), str):
+                raise TypeError(
+                    f"cannot use {name}={values[name]!r}: expected a list of names, got: str. "
+                    f"Write {name}=[{values[name]!r}]."
+                )
+            if name in values and not isinstance(values[name], bool):
+                values[name] = frozenset(values[name])
         if values.get("missing") not in (None, *MISSING_POLICIES):
             raise ValueError(
                 f"cannot use missing={values['missing']!r}: expected one of {MISSING_POLICIES}."

@@ -20,6 +20,7 @@ from django.dispatch import Signal
 
 from . import codec, registry
 from .builtin_signals import rule_of
+from .changes import changes_of, track
 from .dispatch import alias_of, dispatch
 from .envelope import Envelope
 from .event import current_event, new_id
@@ -105,7 +106,7 @@ def connect(
     """Connect *receiver* as ``async_receiver`` does, without decorating it."""
     # Django's own validation of a receiver, with its own messages.
     Signal().connect(receiver, weak=False)
-    Options().merge(options)
+    tracked = Options().merge(options).track_changes
     signals = signal if isinstance(signal, (list, tuple)) else [cast("Signal", signal)]
     senders = sender if isinstance(sender, (list, tuple)) else [sender]
     registered = registry.register(receiver, name=name, aliases=aliases, options=options)
@@ -113,6 +114,8 @@ def connect(
         connect_to_signal = each_signal.connect  # Django's own error for what is no signal.
         rule = _checked_rule(each_signal, receiver, registered)
         for each_sender in senders:
+            if tracked:
+                track(each_signal, each_sender, receiver=registered.name, fields=tracked, apps=apps)
             uid = dispatch_uid or _key_of(receiver)
             if weak:
                 key = id(each_signal), id(each_sender), uid
@@ -165,6 +168,14 @@ class _Connection:
             return  # A delivery for what a delivery carries would never end.
         options = receiver.options
         event = current_event(signal, sender, named, self)
+        if options.track_changes:  # Also of what is not sent: it is known then.
+            named["changes"] = changes_of(
+                named["instance"],
+                receiver=receiver.name,
+                fields=options.track_changes,
+                created=named.get("created", False),
+                update_fields=named.get("update_fields"),
+            )
         if _is_muted(receiver, signal) or receiver.function is None:
             return
         if options.when is not None and not options.when(sender, **named):

@@ -62,6 +62,11 @@ class TestSettings:
                 "with cryptography.fernet.Fernet.generate_key(), got: a list with something else "
                 "in it.",
             ),
+            (
+                {"DEFAULTS": {"track_changes": True}},
+                "cannot read ASYNC_SIGNALS['DEFAULTS']: expected options that fit every receiver, "
+                "got: 'track_changes'. Give it to the receivers that it is for.",
+            ),
             ([], "cannot read ASYNC_SIGNALS: expected a dict, got: list."),
             (
                 {"DEFAULTS": {"missing": "x"}},
