@@ -17,7 +17,8 @@ from .exceptions import (
     RegistrationError,
     SerializationError,
 )
-from .receivers import async_receiver, connect, muted
+from .muting import muted
+from .receivers import async_receiver, connect
 
 __all__ = [
     # Connecting

@@ -8,12 +8,10 @@ references and ``dispatch_uid`` mean what they mean for a plain receiver.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import inspect
 import types
 import weakref
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from django.dispatch import Signal
@@ -26,10 +24,11 @@ from .envelope import Envelope
 from .event import current_event, new_id
 from .exceptions import RegistrationError
 from .message import Message
+from .muting import is_muted
 from .options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
     from typing import Unpack
 
     from django.apps.registry import Apps
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from .options import OptionsDict
     from .registry import Receiver
 
-__all__ = ["async_receiver", "connect", "muted"]
+__all__ = ["async_receiver", "connect"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -176,7 +175,7 @@ class _Connection:
                 created=named.get("created", False),
                 update_fields=named.get("update_fields"),
             )
-        if _is_muted(receiver, signal) or receiver.function is None:
+        if is_muted(receiver, signal) or receiver.function is None:
             return
         if options.when is not None and not options.when(sender, **named):
             return
@@ -251,33 +250,3 @@ def _checked_rule(signal: Signal, function: Callable[..., object], receiver: Rec
     for module in rule.senders:
         importlib.import_module(module)
     return rule
-
-
-# -- Muting
-
-_mutes: ContextVar[tuple[frozenset[object], ...]] = ContextVar("async_signals_mutes", default=())
-
-
-@contextlib.contextmanager
-def muted(*what: Signal | Callable[..., object] | str) -> Iterator[None]:
-    """
-    Send nothing to asynchronous receivers inside the ``with`` block, in this context only.
-
-    Args:
-        *what: Signals, receivers or receivers' names; none of them means all.
-    """
-    names = frozenset(
-        item if isinstance(item, (str, Signal)) else registry.name_for(item) for item in what
-    )
-    token = _mutes.set((*_mutes.get(), names))
-    try:
-        yield
-    finally:
-        _mutes.reset(token)
-
-
-def _is_muted(receiver: Receiver, signal: Signal) -> bool:
-    mutes = _mutes.get()
-    return bool(mutes) and any(
-        not names or receiver.name in names or signal in names for names in mutes
-    )
