@@ -124,13 +124,22 @@ def _values_of(instance: Model, fields: Any) -> Iterator[tuple[str, Any]]:
     """Yield name and value of each of *fields* that is loaded and has a value that is known."""
     for field in fields:
         # A deferred field is one that the instance does not have: reading it would query.
-        value = instance.__dict__.get(field.attname, _values_of)
+        if field.attname not in instance.__dict__:
+            continue
+        value = instance.__dict__[field.attname]
         if type(value) in _IMMUTABLE:
             yield field.attname, value
         elif isinstance(value, FieldFile):
             yield field.attname, value.name
-        elif value is not _values_of and not hasattr(value, "resolve_expression"):
-            yield field.attname, copy.deepcopy(value)
+        elif isinstance(value, memoryview):  # PostgreSQL's binary fields.
+            yield field.attname, bytes(value)
+        elif not hasattr(value, "resolve_expression"):
+            # What cannot be copied cannot be compared later; loading it must not fail for that.
+            try:
+                copied = copy.deepcopy(value)
+            except Exception:  # noqa: BLE001, S112
+                continue
+            yield field.attname, copied
 
 
 def _as_loaded(field: Field[Any, Any], values: dict[str, Any]) -> Any:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "get_settings"]
 
 
+#: Options that say something about one receiver's arguments.
+_PERSONAL = frozenset({"track_changes", "upcasters"})
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One field for each key of ``ASYNC_SIGNALS``; a key is written in capitals."""
@@ -56,13 +60,12 @@ class Settings:
                 )
             values[known[key]] = value
         if "defaults" in values:
-            for name in ("track_changes", "upcasters"):
-                if name in values["defaults"]:
+            try:
+                for name in _PERSONAL & {*values["defaults"]}:
                     raise ImproperlyConfigured(
                         "cannot read ASYNC_SIGNALS['DEFAULTS']: expected options that fit every "
                         f"receiver, got: {name!r}. Give it to the receivers that it is for."
                     )
-            try:
                 values["defaults"] = Options().merge(values["defaults"])
             except (TypeError, ValueError) as exc:
                 raise ImproperlyConfigured(f"cannot read ASYNC_SIGNALS['DEFAULTS']: {exc}") from exc

@@ -422,7 +422,8 @@ class TestTasks:
             called = halve.using(queue_name="slow", run_after=moment)
             called.enqueue(4)
 
-            assert got[0][1]["task_result"].task == called
+        # Outside of the settings that allow such a queue: the worker only reads.
+        assert got[0][1]["task_result"].task == called
 
     def test_a_task_without_a_path(self, received) -> None:
         """What a worker could not find is refused at send, by name."""

@@ -153,6 +153,19 @@ class TestPartial:
             assert one.pop("price") == (decimal.Decimal("1.50"), decimal.Decimal("2.50"))
         assert one == {"title": ("old", "new")}
 
+    def test_values_that_change_in_place(self) -> None:
+        """They are copied when they are remembered; what cannot be copied is left out."""
+        import threading
+
+        from async_signals.changes import _values_of
+
+        article = Article(title=["a"], body=threading.Lock(), price=memoryview(b"x"))
+        values = dict(_values_of(article, Article._meta.concrete_fields))
+        article.title.append("b")
+
+        assert (values["title"], values["price"]) == (["a"], b"x")
+        assert "body" not in values
+
     def test_named_fields(self, connect, inline) -> None:
         """A list tells of these fields only, and of saves that change none all the same."""
         connect(post_save, on_title, sender=Tag, track_changes=["name"], on_commit=False)
