@@ -1,48 +1,87 @@
 """
-What Django's own signals carry that cannot leave the process.
+Django's own signals: what of each cannot leave the process, and which cannot be asynchronous.
 
-These arguments are left out of every delivery; a receiver that cannot do without one is
-refused when it is connected.
+One row for each; ``docs/signals.md`` says the same in words. Signals stand here by their
+import paths, because some of them live in modules that a site need not load.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from typing import TYPE_CHECKING
-
-from django.contrib.auth import signals as auth_signals
-from django.core import signals as core_signals
-from django.db.backends import signals as database_signals
-from django.db.models import signals as model_signals
 
 if TYPE_CHECKING:
     from django.dispatch import Signal
 
-__all__ = ["announces_instances", "carries_deleted_rows", "left_out"]
+__all__ = ["RULES", "Rule", "rule_of"]
 
-_LEFT_OUT: dict[Signal, frozenset[str]] = {
-    core_signals.request_started: frozenset({"environ", "scope"}),
-    core_signals.got_request_exception: frozenset({"request"}),
-    auth_signals.user_logged_in: frozenset({"request"}),
-    auth_signals.user_logged_out: frozenset({"request"}),
-    auth_signals.user_login_failed: frozenset({"request"}),
-    database_signals.connection_created: frozenset({"connection"}),
-    model_signals.pre_migrate: frozenset({"app_config", "stdout", "apps", "plan"}),
-    model_signals.post_migrate: frozenset({"app_config", "stdout", "apps", "plan"}),
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What is special about the deliveries of a signal; nothing, unless said."""
+
+    left_out: frozenset[str] = frozenset()  #: Arguments that are never sent.
+    deletes: bool = False  #: The rows that it carries are gone when the worker looks.
+    announces: bool = False  #: Sent for every instance made, also for one that a worker rebuilds.
+    #: Modules that define the senders: imported at connect, as a worker would have none of them.
+    senders: tuple[str, ...] = ()
+    refused: str = ""  #: Why it cannot be asynchronous, and the cure; empty: it can.
+
+
+_HANDLERS = (
+    "django.core.handlers.wsgi",
+    "django.core.handlers.asgi",
+    "django.contrib.staticfiles.handlers",
+)
+_BACKENDS = ("django.tasks.backends.immediate", "django.tasks.backends.dummy")
+_MIGRATION = frozenset({"stdout", "apps", "plan"})
+_REQUEST = frozenset({"request"})
+
+RULES: dict[str, Rule] = {
+    "django.db.models.signals.class_prepared": Rule(
+        refused="is sent while the models are being loaded, before any process can name the class"
+    ),
+    "django.db.models.signals.pre_init": Rule(announces=True),
+    "django.db.models.signals.post_init": Rule(announces=True),
+    "django.db.models.signals.pre_save": Rule(),
+    "django.db.models.signals.post_save": Rule(),
+    "django.db.models.signals.pre_delete": Rule(deletes=True),
+    "django.db.models.signals.post_delete": Rule(deletes=True),
+    "django.db.models.signals.m2m_changed": Rule(),
+    "django.db.models.signals.pre_migrate": Rule(left_out=_MIGRATION),
+    "django.db.models.signals.post_migrate": Rule(left_out=_MIGRATION),
+    "django.db.backends.signals.connection_created": Rule(left_out=frozenset({"connection"})),
+    "django.core.signals.request_started": Rule(
+        left_out=frozenset({"environ", "scope"}), senders=_HANDLERS
+    ),
+    "django.core.signals.request_finished": Rule(senders=_HANDLERS),
+    "django.core.signals.got_request_exception": Rule(left_out=_REQUEST),
+    "django.core.signals.setting_changed": Rule(),
+    "django.contrib.auth.signals.user_logged_in": Rule(left_out=_REQUEST),
+    "django.contrib.auth.signals.user_logged_out": Rule(left_out=_REQUEST),
+    "django.contrib.auth.signals.user_login_failed": Rule(left_out=_REQUEST),
+    "django.tasks.signals.task_enqueued": Rule(senders=_BACKENDS),
+    "django.tasks.signals.task_started": Rule(senders=_BACKENDS),
+    "django.tasks.signals.task_finished": Rule(senders=_BACKENDS),
+    "django.test.signals.template_rendered": Rule(
+        refused="carries a template and its context, which exist in the process of a test only"
+    ),
+    "django.utils.autoreload.autoreload_started": Rule(
+        refused="carries the reloader of the development server, which waits for what it is told"
+    ),
+    "django.utils.autoreload.file_changed": Rule(
+        refused="asks its receivers whether to reload, and cannot wait for a worker's answer"
+    ),
 }
 
-_NOTHING: frozenset[str] = frozenset()
+_ORDINARY = Rule()
 
 
-def left_out(signal: Signal) -> frozenset[str]:
-    """Return the names of the arguments of *signal* that are never sent."""
-    return _LEFT_OUT.get(signal, _NOTHING)
-
-
-def carries_deleted_rows(signal: Signal) -> bool:
-    """Whether the instances that *signal* carries have no row when the worker looks."""
-    return signal is model_signals.post_delete or signal is model_signals.pre_delete
-
-
-def announces_instances(signal: Signal) -> bool:
-    """Whether *signal* is sent for every instance made, also for one that a worker rebuilds."""
-    return signal is model_signals.pre_init or signal is model_signals.post_init
+def rule_of(signal: Signal) -> tuple[str, Rule]:
+    """Return the name and the rule of one of Django's signals; ``""`` for any other signal."""
+    for path, rule in RULES.items():
+        module, _, name = path.rpartition(".")
+        if getattr(sys.modules.get(module), name, None) is signal:
+            return name, rule
+    return "", _ORDINARY

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from . import registry
 from .conf import get_settings
+from .encryption import encrypted
 from .publisher import celery_app, foreign_task, is_unconfigured
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ __all__: list[str] = []
 
 @checks.register("async_signals")
 def check_settings(**kwargs: object) -> Iterable[CheckMessage]:
-    """E001: ASYNC_SIGNALS cannot be read; E002: the Celery app cannot be imported."""
+    """E001: ASYNC_SIGNALS cannot be used; E002: the Celery app cannot be imported."""
     try:
         get_settings()
+        encrypted("")  # Whether the package for it is there.
     except ImproperlyConfigured as exc:
         return [checks.Error(str(exc), id="async_signals.E001")]
     try:
@@ -61,6 +63,25 @@ def check_names(**kwargs: object) -> Iterable[CheckMessage]:
         )
         for name in registry.names()
         if foreign_task(app, name)
+    ]
+
+
+@checks.register("async_signals")
+def check_signing(**kwargs: object) -> Iterable[CheckMessage]:
+    """W003: messages are not signed."""
+    try:
+        signing = get_settings().signing
+    except ImproperlyConfigured:
+        return []  # Said by E001.
+    if signing:
+        return []
+    return [
+        checks.Warning(
+            "messages are not signed: whoever can write to the broker can call any receiver with "
+            "any arguments.",
+            hint="Remove 'SIGNING': False from ASYNC_SIGNALS.",
+            id="async_signals.W003",
+        )
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import difflib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -12,7 +13,14 @@ from django.core.signals import setting_changed
 
 from .options import Options
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["Settings", "get_settings"]
+
+
+#: Options that say something about one receiver's arguments.
+_PERSONAL = frozenset({"track_changes", "upcasters"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,11 @@ class Settings:
     celery_app: str | None = None  #: Dotted path of the Celery app; None: Celery's current app.
     defaults: Options = Options()  #: Options of every receiver that does not say otherwise.
     publish_timeout: float = 3.5  #: Seconds that a publish may take in all before it has failed.
+    max_message_size: int = 262_144  #: Bytes of a message, before Celery wraps it.
+    signing: bool = True  #: False: whoever can write to the broker is believed.
+    signing_key: str | bytes | None = None  #: None: Django's SECRET_KEY, with its fallbacks.
+    signing_key_fallbacks: tuple[str | bytes, ...] = ()  #: Retired keys, which still verify.
+    encryption_keys: tuple[str | bytes, ...] = ()  #: The first encrypts, all decrypt; none: plain.
 
     @classmethod
     def from_django(cls) -> Settings:
@@ -48,16 +61,70 @@ class Settings:
             values[known[key]] = value
         if "defaults" in values:
             try:
+                for name in _PERSONAL & {*values["defaults"]}:
+                    raise ImproperlyConfigured(
+                        "cannot read ASYNC_SIGNALS['DEFAULTS']: expected options that fit every "
+                        f"receiver, got: {name!r}. Give it to the receivers that it is for."
+                    )
                 values["defaults"] = Options().merge(values["defaults"])
             except (TypeError, ValueError) as exc:
                 raise ImproperlyConfigured(f"cannot read ASYNC_SIGNALS['DEFAULTS']: {exc}") from exc
-        timeout = values.get("publish_timeout", 1)
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0:
-            raise ImproperlyConfigured(
-                f"cannot read ASYNC_SIGNALS['PUBLISH_TIMEOUT']: expected seconds above 0, "
-                f"got: {timeout!r}."
-            )
+        for name, value in values.items():
+            is_valid, expected = _EXPECTED.get(name, (lambda value: True, ""))
+            if not is_valid(value):
+                # The type only: some of these values are secrets.
+                raise ImproperlyConfigured(
+                    f"cannot read ASYNC_SIGNALS[{name.upper()!r}]: expected {expected}, got: "
+                    f"{_kind_of(value)}."
+                )
+            if isinstance(value, list):
+                values[name] = tuple(value)
         return cls(**values)
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, (str, bytes)) and len(value) > 0
+
+
+def _is_encryption_key(value: object) -> bool:
+    """Whether *value* is 32 bytes in URL-safe base64, which is what Fernet takes."""
+    try:
+        return isinstance(value, (str, bytes)) and len(base64.urlsafe_b64decode(value)) == 32
+    except ValueError:
+        return False
+
+
+def _are(is_one: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, (list, tuple)) and all(map(is_one, value))
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return type(value) in kinds and value > 0  # type: ignore[operator]
+
+
+def _kind_of(value: object) -> str:
+    if isinstance(value, (bool, int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return "a list with something else in it"
+    return type(value).__name__
+
+
+#: What each value has to be, and how to say it.
+_EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
+    "publish_timeout": (lambda value: _is_number(value, int, float), "seconds above 0"),
+    "max_message_size": (lambda value: _is_number(value, int), "whole bytes above 0"),
+    "signing": (lambda value: isinstance(value, bool), "True or False"),
+    "signing_key": (
+        lambda value: value is None or _is_key(value),
+        "a text or bytes, not empty, or None",
+    ),
+    "signing_key_fallbacks": (_are(_is_key), "a list of texts or bytes, none empty"),
+    "encryption_keys": (
+        _are(_is_encryption_key),
+        "a list of keys, each made with cryptography.fernet.Fernet.generate_key()",
+    ),
+}
 
 
 _cached: Settings | None = None

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Model
 
-from .publisher import Message, is_eager, publish
+from .publisher import is_eager, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from .envelope import Envelope
+    from .message import Message
     from .registry import Receiver
 
 __all__ = ["alias_of", "dispatch", "outlet"]
@@ -33,11 +33,10 @@ __all__ = ["alias_of", "dispatch", "outlet"]
 logger = logging.getLogger("async_signals")
 
 
-def dispatch(receiver: Receiver, envelope: Envelope, alias: str) -> None:
-    """Publish *envelope* once the transaction on *alias* has committed, if there is one."""
-    message = Message(receiver, (envelope,))
+def dispatch(message: Message, alias: str) -> None:
+    """Publish *message* once the transaction on *alias* has committed, if there is one."""
     connection = connections[alias]
-    if not receiver.options.on_commit or _is_in_autocommit(connection):
+    if not message.receiver.options.on_commit or _is_in_autocommit(connection):
         outlet.get()([message])
         return
     departure = _Departure(message)

@@ -8,18 +8,14 @@ verified before anything in it is parsed.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import datetime as dt
-import functools
-import hmac
 import json
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.utils.crypto import salted_hmac
-
+from .encryption import decrypted, encrypted
 from .exceptions import EnvelopeError
+from .signing import sign, verified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,28 +39,33 @@ class Envelope:
     sent_at: dt.datetime  #: Aware, UTC: when the signal was sent.
     sender: Any  #: The sender, as JSON.
     kwargs: dict[str, Any]  #: The other arguments, each as JSON.
+    payload_version: int = 1  #: Of the sender's receiver: what its kwargs look like.
 
 
 def pack(envelopes: Sequence[Envelope]) -> str:
-    """Return the signed wire form of one or more envelopes of one receiver."""
+    """Return the wire form of one or more envelopes of one receiver, in ASCII."""
     body = _encode(
         {
             "v": WIRE_VERSION,
             "receiver": envelopes[0].receiver,
-            "deliveries": [
-                {
-                    "id": envelope.id,
-                    "event": envelope.event_id,
-                    "signal": envelope.signal,
-                    "sent_at": envelope.sent_at.isoformat(),
-                    "sender": envelope.sender,
-                    "kwargs": envelope.kwargs,
-                }
-                for envelope in envelopes
-            ],
+            "deliveries": [_packed(envelope) for envelope in envelopes],
         }
     )
-    return f"{_signature(settings.SECRET_KEY, body)}:{body}"
+    return sign(encrypted(body))
+
+
+def _packed(envelope: Envelope) -> dict[str, Any]:
+    delivery = {
+        "id": envelope.id,
+        "event": envelope.event_id,
+        "signal": envelope.signal,
+        "sent_at": envelope.sent_at.isoformat(),
+        "sender": envelope.sender,
+        "kwargs": envelope.kwargs,
+    }
+    if envelope.payload_version != 1:
+        delivery["payload"] = envelope.payload_version
+    return delivery
 
 
 def unpack(wire: object) -> list[Envelope]:
@@ -72,8 +73,8 @@ def unpack(wire: object) -> list[Envelope]:
     Read what ``pack()`` wrote, in this release or an earlier one.
 
     Raises:
-        EnvelopeError: *wire* is malformed, signed with none of ``SECRET_KEY`` and
-            ``SECRET_KEY_FALLBACKS``, or of a version that this release cannot read.
+        EnvelopeError: *wire* is malformed, signed or encrypted with none of this process's
+            keys, or of a version that this release cannot read.
     """
     if not isinstance(wire, str):
         raise EnvelopeError(
@@ -81,14 +82,7 @@ def unpack(wire: object) -> list[Envelope]:
             "Only async_signals publishes to the task of a receiver; call the function itself, "
             "or send its signal."
         )
-    signature, _, body = wire.partition(":")
-    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
-    if not any(_is_signed(signature, key, body) for key in keys):
-        raise EnvelopeError(
-            "cannot trust the message: expected a signature made with SECRET_KEY or one of "
-            "SECRET_KEY_FALLBACKS, got: another. Give sender and worker the same keys; list a "
-            "retired key in SECRET_KEY_FALLBACKS until its messages are consumed."
-        )
+    body = decrypted(verified(wire))
     try:
         message = json.loads(body)
         version = message["v"]
@@ -106,6 +100,7 @@ def unpack(wire: object) -> list[Envelope]:
                 sent_at=dt.datetime.fromisoformat(delivery["sent_at"]),
                 sender=delivery["sender"],
                 kwargs=delivery["kwargs"],
+                payload_version=_positive(delivery.get("payload", 1)),
             )
             for delivery in message["deliveries"]
         ]
@@ -117,20 +112,7 @@ def unpack(wire: object) -> list[Envelope]:
         ) from None
 
 
-def _is_signed(signature: str, key: str | bytes, body: str) -> bool:
-    return hmac.compare_digest(_bytes(signature), _bytes(_signature(key, body)))
-
-
-def _signature(key: str | bytes, body: str) -> str:
-    digest = hmac.digest(_derived(key), _bytes(body), "sha256")
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")  # Whatever a queue held is compared, not trusted.
-
-
-@functools.lru_cache(maxsize=16)
-def _derived(key: str | bytes) -> bytes:
-    """Return a key of our own, so that no other signature of the site fits a message."""
-    return salted_hmac("async_signals.envelope", b"", secret=key, algorithm="sha256").digest()
+def _positive(number: object) -> int:
+    if type(number) is not int or number < 1:
+        raise ValueError
+    return number

@@ -5,6 +5,7 @@ AsyncSignalsError
 ├── RegistrationError           a receiver cannot be registered or connected
 │   └── DuplicateReceiverError  two live receivers under one name
 ├── SerializationError          at send: a value cannot travel
+│   └── MessageTooLargeError    at send: all values together are too large to travel
 ├── PublishError                the broker did not take a delivery
 └── DeliveryError               in the worker: a message cannot be turned into a call
     ├── EnvelopeError           malformed, forged, or of a version that this release cannot read
@@ -25,6 +26,7 @@ __all__ = [
     "DeliveryError",
     "DuplicateReceiverError",
     "EnvelopeError",
+    "MessageTooLargeError",
     "MissingInstanceError",
     "PublishError",
     "ReceiverNotFoundError",
@@ -61,6 +63,29 @@ class SerializationError(AsyncSignalsError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
+
+
+class MessageTooLargeError(SerializationError):
+    """
+    Raised at ``send()``, in the sender's stack, for more than ``MAX_MESSAGE_SIZE`` bytes.
+
+    No type is at fault here: ``value_type`` tells the sizes.
+    """
+
+    def __init__(self, receiver: str, path: str, path_size: int, size: int, limit: int) -> None:
+        super().__init__(
+            receiver,
+            path,
+            f"one of {size}, {path_size} of them in this argument",
+            f"expected a message of at most {limit} bytes",
+            f"Send less of it, a key instead of what it stands for, or leave it out with "
+            f"@async_receiver(..., exclude=[{path!r}]); or raise "
+            "ASYNC_SIGNALS['MAX_MESSAGE_SIZE'].",
+        )
+        self._arguments = (receiver, path, path_size, size, limit)  # type: ignore[assignment]
+        self.path_size = path_size  #: Bytes of the largest argument, the one at ``path``.
+        self.size = size  #: Bytes of the message.
+        self.limit = limit  #: Bytes that a message may have.
 
 
 class PublishError(AsyncSignalsError):

@@ -1,5 +1,5 @@
 """
-Run a receiver for a message: open > resolve > decode > call.
+Run a receiver for a message: open > resolve > decode > translate > call.
 
 Knows neither Celery nor the broker: the task translates, the tests call it directly.
 """
@@ -15,12 +15,13 @@ from asgiref.sync import async_to_sync
 from . import codec, registry
 from .delivery import Delivery, running
 from .envelope import unpack
-from .exceptions import EnvelopeError, MissingInstanceError
+from .exceptions import DecodeError, EnvelopeError, MissingInstanceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .envelope import Envelope
+    from .options import Upcaster
     from .registry import Receiver
 
 __all__ = ["execute"]
@@ -57,6 +58,7 @@ def execute(wire: object, *, name: str, attempt: int = 1) -> None:
 
 
 def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
+    upcasters = _upcasters_for(receiver, envelope)
     signal = receiver.signal_at(envelope.signal)
     try:
         sender = codec.decode(envelope.sender)
@@ -66,6 +68,8 @@ def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
             logger.info("Skipped delivery %s of %s: %s", envelope.id, receiver.name, exc)
             return
         raise
+    for upcaster in upcasters:
+        kwargs = _upcast(receiver, upcaster, kwargs)
     delivery = Delivery(
         id=envelope.id,
         event_id=envelope.event_id,
@@ -81,6 +85,28 @@ def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
             async_to_sync(_finish)(result)
     finally:
         running.reset(token)
+
+
+def _upcasters_for(receiver: Receiver, envelope: Envelope) -> tuple[Upcaster, ...]:
+    """Return what translates the envelope's payload to the version that *receiver* reads."""
+    options = receiver.options
+    if envelope.payload_version > options.payload_version:
+        raise EnvelopeError(
+            f"cannot run {receiver.name}: expected a payload of version {options.payload_version} "
+            f"or older, got: version {envelope.payload_version}. Deploy workers before senders."
+        )
+    return options.upcasters[envelope.payload_version - 1 :]
+
+
+def _upcast(receiver: Receiver, upcaster: Upcaster, kwargs: dict[str, Any]) -> dict[str, Any]:
+    newer = upcaster(kwargs)
+    if not isinstance(newer, dict):
+        raise DecodeError(
+            f"cannot run {receiver.name}: expected a dict of kwargs from the upcaster "
+            f"{getattr(upcaster, '__qualname__', 'without a name')}, got: {type(newer).__name__}. "
+            "Return the kwargs of the newer version, also where they were changed in place."
+        )
+    return newer
 
 
 async def _finish(result: Awaitable[Any]) -> None:

@@ -9,8 +9,9 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
     Missing = Literal["fail", "skip", "retry", "snapshot"]
 
 __all__ = ["Options", "OptionsDict"]
@@ -26,6 +27,8 @@ class OptionsDict(TypedDict, total=False):
     when: Callable[..., object] | None
     missing: Missing | None
     exclude: Iterable[str]
+    track_changes: bool | Iterable[str]
+    upcasters: Sequence[Upcaster]
     queue: str | None
     priority: int | None
     countdown: float | None
@@ -76,6 +79,10 @@ class Options:
     when: Callable[..., object] | None = None  #: ``when(sender, **kwargs)`` at send; false: skip.
     missing: Missing | None = None  #: Row gone; None: "snapshot" for deletes, else "fail".
     exclude: frozenset[str] = frozenset()  #: Names of kwargs that are not sent.
+    #: Send ``changes`` with ``post_save``: of all fields, or of those named.
+    track_changes: bool | frozenset[str] = False
+    #: The first translates kwargs of payload version 1 to version 2, the next those of 2 to 3.
+    upcasters: tuple[Upcaster, ...] = ()
     queue: str | None = None  #: Name of the queue; None: Celery's routing.
     priority: int | None = None  #: As in Celery.
     countdown: float | None = None  #: Seconds before the receiver may start.
@@ -101,17 +108,20 @@ class Options:
                     f"cannot use option {name!r}: expected one of {sorted(known)}.{hint}"
                 )
         values = dict(given)
-        if isinstance(values.get("exclude"), str):
-            raise TypeError(
-                f"cannot use exclude={values['exclude']!r}: expected a list of names, got: str. "
-                f"Write exclude=[{values['exclude']!r}]."
-            )
-        if "exclude" in values:
-            values["exclude"] = frozenset(values["exclude"])
+        for name in ("exclude", "track_changes"):
+            if isinstance(values.get(name), str):
+                raise TypeError(
+                    f"cannot use {name}={values[name]!r}: expected a list of names, got: str. "
+                    f"Write {name}=[{values[name]!r}]."
+                )
+            if name in values and not isinstance(values[name], bool):
+                values[name] = frozenset(values[name])
         if values.get("missing") not in (None, *MISSING_POLICIES):
             raise ValueError(
                 f"cannot use missing={values['missing']!r}: expected one of {MISSING_POLICIES}."
             )
+        if "upcasters" in values:
+            values["upcasters"] = _checked_upcasters(values["upcasters"])
         when = values.get("when")
         if when is not None and (not callable(when) or inspect.iscoroutinefunction(when)):
             raise TypeError(
@@ -127,7 +137,28 @@ class Options:
                 )
         return dataclasses.replace(self, **values)
 
+    @property
+    def payload_version(self) -> int:
+        """The version of the payloads that the receiver is sent: 1 until it has upcasters."""
+        return len(self.upcasters) + 1
+
     def for_publish(self) -> dict[str, Any]:
         """Return the arguments of Celery's ``apply_async()``, without the unset ones."""
         names = ("queue", "priority", "countdown", "expires", "time_limit", "soft_time_limit")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def _checked_upcasters(upcasters: Any) -> tuple[Upcaster, ...]:
+    if not isinstance(upcasters, (list, tuple)):
+        raise TypeError(
+            f"cannot use upcasters: expected a list of functions, got: {type(upcasters).__name__}. "
+            "Write upcasters=[from_1_to_2, from_2_to_3]."
+        )
+    for index, upcaster in enumerate(upcasters):
+        if not callable(upcaster) or inspect.iscoroutinefunction(upcaster):
+            raise TypeError(
+                f"cannot use upcasters[{index}]: expected a plain function of the older kwargs, a "
+                f"dict, got: {type(upcaster).__name__}. Let it return the kwargs of version "
+                f"{index + 2}."
+            )
+    return tuple(upcasters)

@@ -8,6 +8,7 @@ references and ``dispatch_uid`` mean what they mean for a plain receiver.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import types
 import weakref
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from django.dispatch import Signal
 
 from . import codec, registry
-from .builtin_signals import announces_instances, carries_deleted_rows, left_out
+from .builtin_signals import rule_of
+from .changes import changes_of, track
 from .dispatch import alias_of, dispatch
 from .envelope import Envelope
 from .event import current_event, new_id
 from .exceptions import RegistrationError
+from .message import Message
 from .muting import is_muted
 from .options import Options
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from django.apps.registry import Apps
 
+    from .builtin_signals import Rule
     from .options import OptionsDict
     from .registry import Receiver
 
@@ -65,7 +69,7 @@ def async_receiver(
 
     Raises:
         RegistrationError: The receiver has no name, or one that is taken, or cannot do
-            without an argument that is never sent.
+            without an argument that is never sent; or the signal cannot be asynchronous.
         TypeError, ValueError: What Django raises for a wrong receiver, or an unknown option.
     """
 
@@ -101,20 +105,22 @@ def connect(
     """Connect *receiver* as ``async_receiver`` does, without decorating it."""
     # Django's own validation of a receiver, with its own messages.
     Signal().connect(receiver, weak=False)
-    Options().merge(options)
+    tracked = Options().merge(options).track_changes
     signals = signal if isinstance(signal, (list, tuple)) else [cast("Signal", signal)]
     senders = sender if isinstance(sender, (list, tuple)) else [sender]
     registered = registry.register(receiver, name=name, aliases=aliases, options=options)
     for each_signal in signals:
         connect_to_signal = each_signal.connect  # Django's own error for what is no signal.
-        _refuse_needed_but_left_out(each_signal, receiver, registered)
+        rule = _checked_rule(each_signal, receiver, registered)
         for each_sender in senders:
+            if tracked:
+                track(each_signal, each_sender, receiver=registered.name, fields=tracked, apps=apps)
             uid = dispatch_uid or _key_of(receiver)
             if weak:
                 key = id(each_signal), id(each_sender), uid
-                connection = _weak_connection(registered, receiver, key)
+                connection = _weak_connection(registered, receiver, rule, key)
             else:
-                connection = _Connection(registered, receiver, strongly=True)
+                connection = _Connection(registered, receiver, rule, strongly=True)
             connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
@@ -129,9 +135,15 @@ class _Connection:
     """What one ``signal.connect()`` was given: the sender's end of a receiver."""
 
     def __init__(
-        self, receiver: Receiver, function: Callable[..., object], *, strongly: bool = False
+        self,
+        receiver: Receiver,
+        function: Callable[..., object],
+        rule: Rule,
+        *,
+        strongly: bool = False,
     ) -> None:
         self.receiver = receiver
+        self.rule = rule  #: The signal's.
 
         def proxy(self: _Connection, signal: Signal, sender: object, **named: Any) -> None:
             self.send(signal, sender, named)
@@ -150,21 +162,29 @@ class _Connection:
 
     def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
-        if codec.decoding.get() and announces_instances(signal):
+        receiver, rule = self.receiver, self.rule
+        if rule.announces and codec.decoding.get():
             return  # A delivery for what a delivery carries would never end.
-        receiver = self.receiver
         options = receiver.options
         event = current_event(signal, sender, named, self)
+        if options.track_changes:  # Also of what is not sent: it is known then.
+            named["changes"] = changes_of(
+                named["instance"],
+                receiver=receiver.name,
+                fields=options.track_changes,
+                created=named.get("created", False),
+                update_fields=named.get("update_fields"),
+            )
         if is_muted(receiver, signal) or receiver.function is None:
             return
         if options.when is not None and not options.when(sender, **named):
             return
-        dropped = left_out(signal) | options.exclude
+        dropped = rule.left_out | options.exclude
         arguments = {"sender": sender, **named}
         encoded = codec.encode(
             {key: value for key, value in arguments.items() if key not in dropped},
             receiver=receiver.name,
-            gone=carries_deleted_rows(signal),
+            gone=rule.deletes,
             snapshot=options.missing == "snapshot",
         )
         envelope = Envelope(
@@ -175,12 +195,13 @@ class _Connection:
             sent_at=event.sent_at,
             sender=encoded.pop("sender", None),
             kwargs=encoded,
+            payload_version=options.payload_version,
         )
-        dispatch(receiver, envelope, alias_of(receiver, named))
+        dispatch(Message.of(receiver, envelope), alias_of(receiver, named))
 
 
 def _weak_connection(
-    receiver: Receiver, function: Callable[..., object], key: Hashable
+    receiver: Receiver, function: Callable[..., object], rule: Rule, key: Hashable
 ) -> _Connection:
     """
     Return the connection of *function* under *key*: the same one when it is connected again.
@@ -191,7 +212,7 @@ def _weak_connection(
     if not connections:
         owner = function.__self__ if inspect.ismethod(function) else function
         weakref.finalize(owner, connections.clear).atexit = False
-    return connections.setdefault(key, _Connection(receiver, function))
+    return connections.setdefault(key, _Connection(receiver, function, rule))
 
 
 def _key_of(function: Callable[..., object]) -> Hashable:
@@ -206,18 +227,26 @@ def _key_of(function: Callable[..., object]) -> Hashable:
     return id(function)
 
 
-def _refuse_needed_but_left_out(
-    signal: Signal, function: Callable[..., object], receiver: Receiver
-) -> None:
+def _checked_rule(signal: Signal, function: Callable[..., object], receiver: Receiver) -> Rule:
+    """Return the rule of *signal*, with the modules of its senders imported."""
+    name, rule = rule_of(signal)
+    if rule.refused:
+        raise RegistrationError(
+            f"cannot connect {receiver.name} to {name}: expected a signal that still means "
+            f"something in another process, got: one that {rule.refused}. Use a plain @receiver."
+        )
     for parameter in inspect.signature(function).parameters.values():
         if (
-            parameter.name in left_out(signal)
+            parameter.name in rule.left_out
             and parameter.default is parameter.empty
             and parameter.kind is not parameter.VAR_KEYWORD
         ):
             raise RegistrationError(
-                f"cannot connect {receiver.name} to the signal: expected a "
+                f"cannot connect {receiver.name} to {name}: expected a "
                 f"receiver that can do without {parameter.name!r}, which never leaves the "
                 f"process, got: a parameter without default. Write {parameter.name}=None, or "
                 "take what you need of it in a plain @receiver."
             )
+    for module in rule.senders:
+        importlib.import_module(module)
+    return rule

@@ -11,14 +11,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from .dispatch import outlet
-from .envelope import pack
 from .executor import execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .envelope import Envelope
-    from .publisher import Message
+    from .message import Message
 
 __all__ = ["capture", "run_inline"]
 
@@ -37,7 +36,7 @@ def run_inline() -> Iterator[None]:
         raised = []
         for message in messages:
             try:
-                execute(pack(message.envelopes), name=message.receiver.name)
+                execute(message.wire, name=message.receiver.name)
             except Exception as exc:  # noqa: BLE001  (the receivers after it are to run, too)
                 raised.append(exc)
         if len(raised) == 1:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import os
 
 import pytest
 
 from async_signals import testing
+from async_signals.envelope import Envelope
 
 from .testproject.services import FOUND, PORTS
 
@@ -41,6 +43,20 @@ def alias(request: pytest.FixtureRequest, transactional_db: None) -> str:
     if request.param != "default":
         require(request.param)
     return request.param
+
+
+@pytest.fixture
+def envelope() -> Envelope:
+    """One that was made by hand."""
+    return Envelope(
+        id="0199-1",
+        event_id="0199-0",
+        receiver="shop.receive",
+        signal="shop.signals.done",
+        sent_at=dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC),
+        sender=None,
+        kwargs={"number": 1},
+    )
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ class TestLeftOut:
         with pytest.raises(RegistrationError) as caught:
             connect(user_logged_in, receive, name="shop.needs_request")
         assert str(caught.value) == (
-            "cannot connect shop.needs_request to the signal: expected a receiver that can do "
+            "cannot connect shop.needs_request to user_logged_in: expected a receiver that can do "
             "without 'request', which never leaves the process, got: a parameter without default. "
             "Write request=None, or take what you need of it in a plain @receiver."
         )

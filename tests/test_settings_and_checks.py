@@ -34,11 +34,42 @@ class TestSettings:
             (
                 {"PUBLISH_TIMOUT": 1},
                 "cannot read ASYNC_SIGNALS['PUBLISH_TIMOUT']: expected one of ['CELERY_APP', "
-                "'DEFAULTS', 'PUBLISH_TIMEOUT']. Did you mean 'PUBLISH_TIMEOUT'?",
+                "'DEFAULTS', 'ENCRYPTION_KEYS', 'MAX_MESSAGE_SIZE', 'PUBLISH_TIMEOUT', 'SIGNING', "
+                "'SIGNING_KEY', 'SIGNING_KEY_FALLBACKS']. Did you mean 'PUBLISH_TIMEOUT'?",
             ),
             (
                 {"PUBLISH_TIMEOUT": 0},
                 "cannot read ASYNC_SIGNALS['PUBLISH_TIMEOUT']: expected seconds above 0, got: 0.",
+            ),
+            (
+                {"MAX_MESSAGE_SIZE": 1.5},
+                "cannot read ASYNC_SIGNALS['MAX_MESSAGE_SIZE']: expected whole bytes above 0, "
+                "got: 1.5.",
+            ),
+            (
+                {"SIGNING": "no"},
+                "cannot read ASYNC_SIGNALS['SIGNING']: expected True or False, got: str.",
+            ),
+            (
+                {"SIGNING_KEY": ""},
+                "cannot read ASYNC_SIGNALS['SIGNING_KEY']: expected a text or bytes, not empty, or "
+                "None, got: str.",
+            ),
+            (
+                {"SIGNING_KEY_FALLBACKS": "secret"},
+                "cannot read ASYNC_SIGNALS['SIGNING_KEY_FALLBACKS']: expected a list of texts or "
+                "bytes, none empty, got: str.",
+            ),
+            (
+                {"ENCRYPTION_KEYS": ["secret"]},
+                "cannot read ASYNC_SIGNALS['ENCRYPTION_KEYS']: expected a list of keys, each made "
+                "with cryptography.fernet.Fernet.generate_key(), got: a list with something else "
+                "in it.",
+            ),
+            (
+                {"DEFAULTS": {"track_changes": True}},
+                "cannot read ASYNC_SIGNALS['DEFAULTS']: expected options that fit every receiver, "
+                "got: 'track_changes'. Give it to the receivers that it is for.",
             ),
             ([], "cannot read ASYNC_SIGNALS: expected a dict, got: list."),
             (

@@ -58,7 +58,7 @@ class Worker:
     def __init__(self, broker: Broker, reports: Reports, *args: str, **env: str) -> None:
         databases = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", *COMMAND.split(), "-n", f"{broker.name}@%h", *args],
+            [sys.executable, "-u", "-m", *COMMAND.split(), "-n", f"{broker.queue}@%h", *args],
             cwd=ROOT,
             env={
                 **os.environ,

@@ -18,6 +18,8 @@ def path_of(value: Any) -> str:
 
     Only what is found again under its path can travel.
     """
+    if value is types.NoneType:  # The sender of user_logged_out where nobody was logged in.
+        return "types:NoneType"  # It says that it lives in builtins, where it is not.
     path = f"{value.__module__}:{value.__qualname__}"
     try:
         found = find(path)

@@ -1,5 +1,5 @@
 """
-Envelopes -> Celery: bounded in time, on connections of our own.
+Messages -> Celery: bounded in time, on connections of our own.
 
 Celery's own producers may wait for a silent broker without limit, and RabbitMQ reports
 success for what it never stored. Neither may happen inside somebody's request.
@@ -18,21 +18,18 @@ from django.utils.module_loading import import_string
 from kombu.exceptions import KombuError
 
 from ..conf import get_settings
-from ..envelope import pack
 from ..exceptions import PublishError
 from .connections import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..envelope import Envelope
-    from ..registry import Receiver
+    from ..message import Message
     from .connections import Connection
 
 __all__ = [
     "HEADER",
     "WITHOUT_DATA",
-    "Message",
     "celery_app",
     "foreign_task",
     "is_eager",
@@ -48,14 +45,6 @@ HEADER = "async_signals"
 
 #: The arguments are data of the site: they belong into no header, event or log.
 WITHOUT_DATA: dict[str, Any] = {"argsrepr": "<envelope>", "kwargsrepr": "{}"}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Message:
-    """One or more envelopes of one receiver, which travel together."""
-
-    receiver: Receiver
-    envelopes: tuple[Envelope, ...]
 
 
 def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
@@ -199,7 +188,7 @@ def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
             "has with @async_receiver(..., name=...)."
         )
     task.apply_async(
-        (pack(message.envelopes),),
+        (message.wire,),
         task_id=message.envelopes[0].id,
         headers={HEADER: "1"},
         add_to_parent=False,
@@ -229,7 +218,10 @@ def is_unconfigured(app: celery.Celery) -> bool:
 
 def is_eager() -> bool:
     """Whether Celery runs tasks where they are sent, and their errors are raised there."""
-    return bool(celery_app().conf.task_always_eager)
+    try:
+        return bool(celery_app().conf.task_always_eager)
+    except ImportError:  # To be told where it is published, and by a check.
+        return False
 
 
 def foreign_task(app: celery.Celery, name: str) -> bool:

@@ -109,14 +109,14 @@ class TestNames:
         """``celery inspect registered`` names receivers as their modules do."""
         replies = celery_app().control.inspect(timeout=2).registered()
 
-        [registered] = [tasks for node, tasks in replies.items() if publishing.name in node]
+        [registered] = [tasks for node, tasks in replies.items() if publishing.queue in node]
         assert {f"{APP}.plain", f"{APP}.awaited", f"{APP}.story_saved"} <= set(registered)
 
     def test_the_rate_limit_is_the_workers(self, publishing) -> None:
         """``rate_limit=`` is the task's own."""
         replies = celery_app().control.inspect(timeout=2).registered("rate_limit")
 
-        [registered] = [tasks for node, tasks in replies.items() if publishing.name in node]
+        [registered] = [tasks for node, tasks in replies.items() if publishing.queue in node]
         assert f"{APP}.limited [rate_limit=100/s]" in registered
 
     def test_a_rate_limited_receiver_is_slowed_and_not_lost(self, reports, number) -> None:

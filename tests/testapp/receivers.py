@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from django.core.signals import request_finished
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from async_signals import async_receiver, current_delivery
@@ -47,6 +48,12 @@ def limited(sender, number, **kwargs):
 @async_receiver(signals.many)
 def many(sender, batch, number, **kwargs):
     report(receiver="many", batch=batch, number=number)
+
+
+# The tests send this signal by the dozen; only a handler that is marked is reported.
+@async_receiver(request_finished, when=lambda sender, **kwargs: hasattr(sender, "is_reported"))
+def request_done(sender, **kwargs):
+    report(receiver="request_done", sender=f"{sender.__module__}.{sender.__qualname__}")
 
 
 @async_receiver(post_save, sender=Story)

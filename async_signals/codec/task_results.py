@@ -1,0 +1,82 @@
+"""
+What Django's task signals carry, from Django 6.0 on: a task's result, and the task in it.
+
+A task travels as the path of its function and the options of this call of it; the worker
+finds the task among what its apps have imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import django
+
+from .values import Encoder, Unsendable, add, decode_value
+
+#: The options that ``Task.using()`` may have changed for one call.
+_TASK_OPTIONS = ("priority", "backend", "queue_name", "run_after")
+
+
+if django.VERSION >= (6, 0):
+    from django.tasks.base import Task, TaskError, TaskResult
+
+    def _find(path: str) -> Task[..., Any]:
+        """Return the task at *path*, without importing or calling anything."""
+        module, _, name = path.rpartition(".")
+        found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+        if not isinstance(found, Task):
+            raise LookupError(path)  # noqa: TRY004  (a wrong path, not a wrong argument)
+        return found
+
+    def _encode_task(task: Task[..., Any], encoder: Encoder) -> list[Any]:
+        try:
+            _find(task.module_path)
+        except LookupError:
+            raise Unsendable(
+                task, f"expected a task that can be imported as {task.module_path}"
+            ) from None
+        return [task.module_path, [encoder.encode(getattr(task, name)) for name in _TASK_OPTIONS]]
+
+    def _decode_task(data: Any) -> Task[..., Any]:
+        path, options = data
+        values = dict(zip(_TASK_OPTIONS, map(decode_value, options), strict=True))
+        task = _find(path)
+        if all(getattr(task, name) == value for name, value in values.items()):
+            return task
+        # Neither replace() nor copy(): Django would ask the backend whether it likes the task.
+        called = object.__new__(type(task))
+        for field in dataclasses.fields(task):
+            value = values.get(field.name, getattr(task, field.name))
+            object.__setattr__(called, field.name, value)
+        return called
+
+    def _encode_error(error: TaskError, encoder: Encoder) -> list[str]:
+        return [error.exception_class_path, error.traceback]
+
+    def _decode_error(data: Any) -> TaskError:
+        path, traceback = data
+        return TaskError(exception_class_path=path, traceback=traceback)
+
+    def _encode_result(result: TaskResult[Any, Any], encoder: Encoder) -> dict[str, Any]:
+        encoded = {}
+        for field in dataclasses.fields(result):
+            try:
+                encoded[field.name] = encoder.encode(getattr(result, field.name))
+            except Unsendable as exc:
+                exc.path.append(f".{field.name}")
+                raise
+        return encoded
+
+    def _decode_result(data: dict[str, Any]) -> TaskResult[Any, Any]:
+        values = {name: decode_value(value) for name, value in data.items()}
+        value = values.pop("_return_value")
+        result: TaskResult[Any, Any] = TaskResult(**values)
+        # As Django's own backends set it: no argument of the frozen class sets it.
+        object.__setattr__(result, "_return_value", value)
+        return result
+
+    add(Task, "task", _encode_task, _decode_task, family=True)
+    add(TaskError, "task_error", _encode_error, _decode_error)
+    add(TaskResult, "task_result", _encode_result, _decode_result)

@@ -1,0 +1,398 @@
+"""``track_changes``: what a save has changed, without a query."""
+
+from __future__ import annotations
+
+import copy
+import decimal
+import pickle
+
+import django
+import pytest
+from django.db import transaction
+from django.db.models import F
+from django.db.models.signals import m2m_changed, post_init, post_save, pre_save
+from django.dispatch import Signal
+
+from async_signals import RegistrationError
+from tests.testapp.models import Article, ArticleProxy, LongArticle, Note, Tag
+
+pytestmark = pytest.mark.django_db
+
+told = []
+told_of_titles = []
+
+
+def on_save(sender, instance, changes, **kwargs) -> None:
+    told.append(changes)
+
+
+def on_title(sender, instance, changes, **kwargs) -> None:
+    told_of_titles.append(changes)
+
+
+@pytest.fixture
+def changes(connect, inline):
+    """What ``on_save`` is told of articles."""
+    connect(
+        post_save,
+        on_save,
+        sender=[Article, ArticleProxy, LongArticle],
+        track_changes=True,
+        on_commit=False,
+    )
+    told.clear()
+    yield told
+    stop_tracking(Article, ArticleProxy, LongArticle)
+
+
+def stop_tracking(*models) -> None:
+    """No other test may find that these models are tracked."""
+    from async_signals.changes import _VALUES
+
+    for model in models:
+        post_init.disconnect(sender=model, dispatch_uid=_VALUES)
+        pre_save.disconnect(sender=model, dispatch_uid=_VALUES)
+
+
+@pytest.fixture
+def article(changes):
+    """A row that was loaded; nothing is told of it yet."""
+    pk = Article.objects.create(title="old", price="1.50").pk
+    changes.clear()
+    return Article.objects.get(pk=pk)
+
+
+class TestChanges:
+    def test_old_and_new(self, article, changes) -> None:
+        """Only what is different, by the names of attributes."""
+        article.title = "new"
+        article.price = decimal.Decimal(2)
+        article.save()
+
+        assert changes == [
+            {"title": ("old", "new"), "price": (decimal.Decimal("1.50"), decimal.Decimal(2))}
+        ]
+
+    def test_no_query_more(self, article, changes, django_assert_num_queries) -> None:
+        """One save is one query, as ever; the receiver's own fetch is the worker's."""
+        from async_signals import testing
+
+        article.title = "new"
+        with testing.capture() as sent, django_assert_num_queries(1):
+            article.save()
+
+        assert sent[0].kwargs["changes"] == {"title": {"$": "tuple", "v": ["old", "new"]}}
+
+    def test_nothing_changed(self, article, changes) -> None:
+        """A save of the same is a delivery, with no changes."""
+        article.save()
+
+        assert changes == [{}]
+
+    def test_the_next_save_starts_where_the_last_ended(self, article, changes) -> None:
+        """Each change is told once."""
+        for title in ("second", "third"):
+            article.title = title
+            article.save()
+
+        assert changes == [{"title": ("old", "second")}, {"title": ("second", "third")}]
+
+    def test_a_new_row(self, changes) -> None:
+        """Nothing was there before: no changes, and the next save has some."""
+        article = Article.objects.create(title="old")
+        article.title = "new"
+        article.save()
+
+        assert changes == [{}, {"title": ("old", "new")}]
+
+    def test_what_was_there_is_not_known(self, article, changes) -> None:
+        """An instance that was not loaded, and overwrites a row: None, not a guess."""
+        Article(pk=article.pk, title="other").save()
+
+        assert changes == [None]
+
+    def test_a_text_that_stands_for_a_number(self, article, changes) -> None:
+        """What a form assigns is compared as the database would give it back."""
+        article.price = "1.5"
+        article.save()
+        article.price = "3"
+        article.save()
+
+        assert changes == [{}, {"price": (decimal.Decimal("1.50"), decimal.Decimal(3))}]
+
+
+class TestPartial:
+    def test_update_fields(self, article, changes) -> None:
+        """What was not saved has not changed, until it is saved."""
+        article.title, article.body = "new", "text"
+        article.save(update_fields=["title"])
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}, {"body": ("", "text")}]
+
+    def test_deferred_fields(self, article, changes, django_assert_num_queries) -> None:
+        """They are not fetched to be compared; what was not loaded is not told of."""
+        article = Article.objects.only("title").get(pk=article.pk)
+        article.title, article.body = "new", "text"
+        with django_assert_num_queries(1):
+            from async_signals import testing
+
+            with testing.capture() as sent:
+                article.save()
+
+        assert list(sent[0].kwargs["changes"]) == ["title"]
+
+    def test_expressions(self, article, changes) -> None:
+        """``F()``: Django brings the value back from 6.0 on; before, nobody knows it here."""
+        article.price = F("price") + 1
+        article.title = "new"
+        article.save()
+
+        [one] = changes
+        if django.VERSION >= (6, 0):
+            assert one.pop("price") == (decimal.Decimal("1.50"), decimal.Decimal("2.50"))
+        assert one == {"title": ("old", "new")}
+
+    def test_values_that_change_in_place(self) -> None:
+        """They are copied when they are remembered; what cannot be copied is left out."""
+        import threading
+
+        from async_signals.changes import _values_of
+
+        article = Article(title=["a"], body=threading.Lock(), price=memoryview(b"x"))
+        values = dict(_values_of(article, Article._meta.concrete_fields))
+        article.title.append("b")
+
+        assert (values["title"], values["price"]) == (["a"], b"x")
+        assert "body" not in values
+
+    def test_named_fields(self, connect, inline) -> None:
+        """A list tells of these fields only, and of saves that change none all the same."""
+        connect(post_save, on_title, sender=Tag, track_changes=["name"], on_commit=False)
+        told_of_titles.clear()
+        try:
+            tag = Tag.objects.create(name="old")
+            tag.name = "new"
+            tag.save()
+        finally:
+            stop_tracking(Tag)
+
+        assert told_of_titles == [{}, {"name": ("old", "new")}]
+
+    def test_many_to_many_is_not_saved(self, article, changes) -> None:
+        """Relations have a signal of their own."""
+        article.tags.add(Tag.objects.create(name="x"))
+
+        assert changes == []
+
+
+class TestModels:
+    @pytest.mark.parametrize("model", [ArticleProxy, LongArticle])
+    def test_proxy_and_child(self, model, changes) -> None:
+        """Each sender for itself; the fields of the parents count."""
+        pk = model.objects.create(title="old").pk
+        changes.clear()
+        one = model.objects.get(pk=pk)
+        one.title = "new"
+        one.save()
+
+        assert changes == [{"title": ("old", "new")}]
+
+    def test_a_lazy_sender(self, connect, inline) -> None:
+        """``"app.Model"`` is tracked from the moment that it is found."""
+        connect(post_save, on_save, sender="testapp.Note", track_changes=True, on_commit=False)
+        told.clear()
+        try:
+            note = Note.objects.create(text="old")
+            note.text = "new"
+            note.save()
+        finally:
+            stop_tracking(Note)
+            post_save.disconnect(on_save, sender=Note)
+
+        assert told == [{}, {"text": ("old", "new")}]
+
+    def test_other_models_are_left_alone(self, changes) -> None:
+        """No model without such a receiver has anything connected."""
+        assert post_init.has_listeners(Article)
+        assert not post_init.has_listeners(Tag)
+        assert vars(Tag(name="x")._state).keys() <= {"adding", "db", "fields_cache"}
+
+
+class TestNested:
+    @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+    def test_a_receiver_that_saves_again(self, first, article, changes, connect) -> None:
+        """Connected before or after ours: each change is told once, and none is lost."""
+
+        def save_again(instance, **kwargs) -> None:
+            if not instance.body:
+                instance.body = "added"
+                instance.save()
+
+        if first:
+            post_save.disconnect(on_save, sender=Article)
+        post_save.connect(save_again, sender=Article)
+        if first:
+            connect(
+                post_save,
+                on_save,
+                sender=[Article, ArticleProxy, LongArticle],
+                track_changes=True,
+                on_commit=False,
+            )
+        try:
+            article.title = "new"
+            article.save()
+        finally:
+            post_save.disconnect(save_again, sender=Article)
+
+        together = {}
+        for one in changes:
+            assert not together.keys() & one.keys()
+            together |= one
+        assert len(changes) == 2
+        assert together == {"title": ("old", "new"), "body": ("", "added")}
+
+    def test_a_copy_has_its_own(self, article, changes) -> None:
+        """What is saved of a copy, or of a pickle, is not told of the original."""
+        for other in (copy.copy(article), pickle.loads(pickle.dumps(article))):
+            other.title = "new"
+            other.save()
+        article.title = "newer"
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}] * 2 + [{"title": ("old", "newer")}]
+
+    def test_what_is_not_sent_is_known_all_the_same(self, article, changes) -> None:
+        """A muted save is not told of again with the next one."""
+        from async_signals import muted
+
+        with muted():
+            article.title = "quiet"
+            article.save()
+        article.title = "loud"
+        article.save()
+
+        assert changes == [{"title": ("quiet", "loud")}]
+
+
+class TestWhen:
+    def test_it_is_asked_with_the_changes(self, connect, inline) -> None:
+        """``when=`` can keep saves away that do not matter."""
+        got = []
+
+        def renamed(sender, changes, **kwargs) -> None:
+            got.append(changes)
+
+        connect(
+            post_save,
+            renamed,
+            sender=Tag,
+            track_changes=True,
+            on_commit=False,
+            when=lambda sender, changes, **kwargs: changes,
+        )
+        try:
+            tag = Tag.objects.create(name="old")
+            tag.save()
+            tag.name = "new"
+            tag.save()
+        finally:
+            stop_tracking(Tag)
+
+        assert got == [{"name": ("old", "new")}]
+
+
+class TestLimits:
+    """What cannot be seen from here, as the documentation says."""
+
+    def test_queryset_update(self, article, changes) -> None:
+        """It sends no signal, and leaves the instance as it was."""
+        Article.objects.filter(pk=article.pk).update(title="behind")
+        article.title = "new"
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}]
+
+    def test_refresh_from_db(self, article, changes) -> None:
+        """It tells nobody: what was refreshed is told of with the next save."""
+        Article.objects.filter(pk=article.pk).update(title="behind")
+        article.refresh_from_db()
+        article.save()
+
+        assert changes == [{"title": ("old", "behind")}]
+
+    def test_rollback(self, article, changes) -> None:
+        """Django gives the instance no old values back, and neither do we."""
+        article.title = "new"
+        with pytest.raises(RuntimeError), transaction.atomic():
+            article.save()
+            raise RuntimeError
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}, {}]
+
+
+class TestTransaction:
+    @pytest.mark.django_db(transaction=True)
+    def test_each_save_of_a_transaction_has_its_own(self, connect, inline) -> None:
+        """They are sent with the commit, as they were at their saves."""
+        got = []
+
+        def committed(sender, instance, changes, **kwargs) -> None:
+            got.append((instance.name, changes))
+
+        connect(post_save, committed, sender=Tag, track_changes=True)
+        try:
+            with transaction.atomic():
+                tag = Tag.objects.create(name="one")
+                tag.name = "two"
+                tag.save()
+                assert got == []
+        finally:
+            stop_tracking(Tag)
+
+        assert got == [("two", {}), ("two", {"name": ("one", "two")})]
+
+
+class TestRefused:
+    def refused(self, connect, signal, **options) -> str:
+        def receive(**kwargs) -> None: ...
+
+        with pytest.raises(RegistrationError) as caught:
+            connect(signal, receive, name=f"shop.tracked.{id(receive)}", **options)
+        return str(caught.value).replace(f".{id(receive)}", "")
+
+    def test_every_model(self, connect) -> None:
+        """No sender would mean all models of the site."""
+        assert self.refused(connect, post_save, track_changes=True) == (
+            "cannot track changes for shop.tracked: expected one or more models as sender, got: "
+            "None, which means all. Name them, sender=[Article, 'shop.Order']."
+        )
+
+    @pytest.mark.parametrize("signal", [m2m_changed, Signal()])
+    def test_other_signals(self, signal, connect) -> None:
+        """Only ``post_save`` says what was saved."""
+        assert self.refused(connect, signal, sender=Tag, track_changes=["name"]) == (
+            "cannot track changes for shop.tracked: expected post_save, which says what was "
+            "saved, got: another signal. Connect a receiver of its own to the others."
+        )
+
+    def test_an_unknown_field(self, connect) -> None:
+        """A field that the model does not have is a mistake."""
+        assert self.refused(connect, post_save, sender=Tag, track_changes=["nmae"]) == (
+            "cannot track changes for shop.tracked: expected fields of testapp.Tag, got: 'nmae'. "
+            "Name fields as the model does."
+        )
+
+    def test_a_text(self, connect) -> None:
+        """One name is a list of one."""
+
+        def receive(**kwargs) -> None: ...
+
+        with pytest.raises(TypeError) as caught:
+            connect(post_save, receive, sender=Tag, track_changes="name")
+        assert str(caught.value) == (
+            "cannot use track_changes='name': expected a list of names, got: str. "
+            "Write track_changes=['name']."
+        )
