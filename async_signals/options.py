@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    Instance = Literal["reference", "snapshot", "both"]
     Missing = Literal["fail", "skip", "retry", "snapshot"]
 
 __all__ = ["Options", "OptionsDict"]
 
+INSTANCE_MODES = ("reference", "snapshot", "both")
 MISSING_POLICIES = ("fail", "skip", "retry", "snapshot")
 
 
@@ -23,6 +25,7 @@ class OptionsDict(TypedDict, total=False):
     on_commit: bool
     using: str | None
     when: Callable[..., object] | None
+    instance: Instance
     missing: Missing | None
     exclude: Iterable[str]
     queue: str | None
@@ -45,6 +48,7 @@ class Options:
     on_commit: bool = True  #: Publish when the transaction commits; False: at ``send()``.
     using: str | None = None  #: Alias that decides about commit; None: taken from the event.
     when: Callable[..., object] | None = None  #: ``when(sender, **kwargs)`` at send; false: skip.
+    instance: Instance = "reference"  #: How instances of models travel, all that an event has.
     missing: Missing | None = None  #: Row gone; None: "snapshot" for deletes, else "fail".
     exclude: frozenset[str] = frozenset()  #: Names of kwargs that are not sent.
     queue: str | None = None  #: Name of the queue; None: Celery's routing.
@@ -79,6 +83,10 @@ class Options:
             )
         if "exclude" in values:
             values["exclude"] = frozenset(values["exclude"])
+        if values.get("instance", "reference") not in INSTANCE_MODES:
+            raise ValueError(
+                f"cannot use instance={values['instance']!r}: expected one of {INSTANCE_MODES}."
+            )
         if values.get("missing") not in (None, *MISSING_POLICIES):
             raise ValueError(
                 f"cannot use missing={values['missing']!r}: expected one of {MISSING_POLICIES}."

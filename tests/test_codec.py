@@ -153,9 +153,8 @@ class TestRefused:
             ({1, 2, Point}, None, None),
             (lambda: None, "value", "builtins.function"),
             (type("Str", (str,), {})("x"), "value", "tests.test_codec.Str"),
-            (Point(1), "value", "tests.test_codec.Point"),
         ],
-        ids=["object", "builtin", "nested", "class", "lambda", "str subclass", "unregistered"],
+        ids=["object", "builtin", "nested", "class", "lambda", "str subclass"],
     )
     def test_by_name_and_never_by_value(self, value, path, kind) -> None:
         """The error has the receiver, the way to the value, its type and the cure."""

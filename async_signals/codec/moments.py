@@ -1,0 +1,86 @@
+"""
+Dates, times and durations, to the microsecond.
+
+Zones of ``zoneinfo`` travel by name, so that daylight saving time is still known on the
+other side; fixed offsets as offset and name.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from typing import TYPE_CHECKING, Any
+
+from .table import Unsendable, add_tag, add_type
+
+if TYPE_CHECKING:
+    from .table import Encoder
+
+
+def _encode_zone(value: dt.datetime | dt.time) -> Any:
+    zone = value.tzinfo
+    if zone is None:
+        return None
+    if type(zone) is zoneinfo.ZoneInfo and zone.key:
+        return zone.key
+    if type(zone) is dt.timezone:
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # Its pickled form.
+        return [offset.days, offset.seconds, offset.microseconds, *name]
+    raise Unsendable(
+        value, f"expected a zoneinfo or fixed-offset time zone, not {type(zone).__qualname__}"
+    )
+
+
+def _decode_zone(data: Any) -> dt.tzinfo | None:
+    if data is None:
+        return None
+    if type(data) is str:
+        try:
+            return zoneinfo.ZoneInfo(data)
+        except OSError:  # The name of a folder, say.
+            raise LookupError(data) from None
+    days, seconds, microseconds, *name = data
+    return dt.timezone(dt.timedelta(days, seconds, microseconds), *name)
+
+
+def _encode_datetime(value: dt.datetime, encoder: Encoder) -> Any:
+    text = value.replace(tzinfo=None, fold=0).isoformat()
+    return {"$": "datetime", "v": [text, _encode_zone(value), value.fold]}
+
+
+def _encode_time(value: dt.time, encoder: Encoder) -> Any:
+    text = value.replace(tzinfo=None, fold=0).isoformat()
+    return {"$": "time", "v": [text, _encode_zone(value), value.fold]}
+
+
+def _encode_date(value: dt.date, encoder: Encoder) -> Any:
+    return {"$": "date", "v": value.isoformat()}
+
+
+def _encode_timedelta(value: dt.timedelta, encoder: Encoder) -> Any:
+    return {"$": "timedelta", "v": [value.days, value.seconds, value.microseconds]}
+
+
+def _decode_datetime(data: Any) -> dt.datetime:
+    text, zone, fold = data
+    return dt.datetime.fromisoformat(text).replace(tzinfo=_decode_zone(zone), fold=fold)
+
+
+def _decode_time(data: Any) -> dt.time:
+    text, zone, fold = data
+    return dt.time.fromisoformat(text).replace(tzinfo=_decode_zone(zone), fold=fold)
+
+
+def _decode_timedelta(data: Any) -> dt.timedelta:
+    days, seconds, microseconds = data
+    return dt.timedelta(days, seconds, microseconds)
+
+
+add_type(dt.datetime, _encode_datetime)
+add_type(dt.time, _encode_time)
+add_type(dt.date, _encode_date)
+add_type(dt.timedelta, _encode_timedelta)
+add_tag("datetime", _decode_datetime)
+add_tag("time", _decode_time)
+add_tag("date", dt.date.fromisoformat)
+add_tag("timedelta", _decode_timedelta)
