@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import FileField
 from django.db.models.fields.files import FieldFile
 
 from .table import Unsendable, add_family, add_tag, decode_value
@@ -31,9 +32,11 @@ def _encode_file(file: FieldFile, encoder: Encoder) -> Any:
 def _decode_file(data: Any) -> FieldFile:
     owner, field_name, name = data
     instance = decode_value(owner)
-    field = instance._meta.get_field(field_name)
-    file: FieldFile = field.attr_class(instance, field, name)
-    return file
+    for field in instance._meta.concrete_fields:
+        if field.name == field_name and isinstance(field, FileField):
+            file: FieldFile = field.attr_class(instance, field, name)
+            return file
+    raise LookupError(field_name)
 
 
 add_family(lambda kind: issubclass(kind, FieldFile), _encode_file)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ValidationError
 from django.db import DataError
 from django.db.models import Model
-from django.utils.connection import ConnectionDoesNotExist
 
 from ..exceptions import MissingInstanceError
 from . import snapshots
-from .models import label_of, model_at
+from .models import label_of, model_at, rows_of
 from .table import Unsendable, add_family, add_tag, decode_value
 
 if TYPE_CHECKING:
@@ -72,14 +70,13 @@ def _decode_both(data: Any) -> Model:
 
 
 def _fetch(model: type[Model], alias: str | None, pk: Any) -> Model | None:
-    # The base manager: a default manager may hide the row.
     try:
-        return model._base_manager.using(alias).get(pk=pk)
+        found: Model = rows_of(model, alias).get(pk=pk)
     except model.DoesNotExist:  # type: ignore[attr-defined]  # Each model has its own.
         return None
-    except (ConnectionDoesNotExist, DataError, ValidationError):
-        # An alias or a key that this process cannot have: a fault of the message.
+    except DataError:  # A key that the column cannot have: a fault of the message.
         raise ValueError(model._meta.label) from None
+    return found
 
 
 add_family(lambda kind: issubclass(kind, Model), _encode_instance)

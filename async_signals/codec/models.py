@@ -10,6 +10,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
+from django.db import connections
 from django.db.models import DEFERRED, Model, QuerySet
 
 from .importables import find, path_of
@@ -66,6 +67,13 @@ add_tag("deferred", lambda data: DEFERRED)
 # -- QuerySets: the rows that they held, as primary keys
 
 
+def rows_of(model: type[Model], alias: str | None) -> QuerySet[Any]:
+    """Return all rows of *model*, also those that its default manager hides."""
+    if alias is not None and alias not in connections:
+        raise LookupError(alias)
+    return model._base_manager.using(alias)
+
+
 def _encode_queryset(queryset: QuerySet[Any], encoder: Encoder) -> Any:
     # The origin of a deletion: its rows are gone, and listing them would cost a query for each
     # instance deleted.
@@ -82,8 +90,8 @@ def _primary_keys(queryset: QuerySet[Any]) -> list[Any]:
 
 def _decode_queryset(data: Any) -> QuerySet[Any]:
     label, alias, pks = data
-    manager = model_at(label)._base_manager.using(alias)
-    return manager.filter(pk__in=[decode_value(pk) for pk in pks]) if pks else manager.none()
+    rows = rows_of(model_at(label), alias)
+    return rows.filter(pk__in=[decode_value(pk) for pk in pks]) if pks else rows.none()
 
 
 add_family(lambda kind: issubclass(kind, QuerySet), _encode_queryset)

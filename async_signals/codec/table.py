@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from django.core.exceptions import ValidationError
+
 from ..exceptions import DecodeError
 
 if TYPE_CHECKING:
@@ -36,6 +38,16 @@ class Unsendable(Exception):  # noqa: N818  (never leaves the codec)
         self.cure = cure
         self.path: list[str] = []
 
+
+#: What a decoder raises for content that is none.
+_MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValidationError,
+    ValueError,
+)
 
 #: Types that were put into the table by themselves.
 _by_type: dict[type, Encode] = {}
@@ -149,7 +161,7 @@ def decode_value(data: Any) -> Any:
         )
     try:
         return decode(data["v"])
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as exc:
+    except _MALFORMED as exc:
         # The kind of fault only: what it quotes may be data that a log must not hold.
         raise DecodeError(
             f"cannot decode a value of type {tag!r}: expected the JSON that this release writes, "
