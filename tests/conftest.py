@@ -12,7 +12,6 @@ from async_signals import testing
 
 from .testproject.services import FOUND, PORTS
 
-
 #: Few examples in each run; ``nox -s fidelity`` has all that are promised.
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("fast", max_examples=300, deadline=None, suppress_health_check=SLOW)

@@ -15,8 +15,8 @@ from django.db.models import Model
 
 from ..exceptions import MissingInstanceError
 from . import snapshots
-from .models import label_of, model_at, rows_of
-from .table import Unsendable, add_family, add_tag, decode_value
+from .models import decode_key, label_of, model_at, rows_of
+from .table import Unsendable, add_family, add_tag
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -53,11 +53,11 @@ def _has_key(instance: Model) -> bool:
 def _decode_instance(data: Any) -> Model:
     label, alias, pk, snapshot = data
     model = model_at(label)
-    instance = None if pk is None else _fetch(model, alias, decode_value(pk))
+    instance = None if pk is None else _fetch(model, alias, decode_key(pk))
     if instance is not None:
         return instance
     if snapshot is None:
-        raise MissingInstanceError(label, decode_value(pk), alias)
+        raise MissingInstanceError(label, decode_key(pk), alias)
     return snapshots.rebuild(model, alias, snapshot)
 
 

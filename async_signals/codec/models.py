@@ -7,6 +7,7 @@ Of all that is encoded only a queryset that was not evaluated yet reads the data
 from __future__ import annotations
 
 import functools
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -18,6 +19,9 @@ from .table import Unsendable, add_family, add_tag, add_type, decode_value
 
 if TYPE_CHECKING:
     from .table import Encoder
+
+#: Beyond that of every database's numbers, and harmless as a Python int.
+_MAX_EXPONENT = 20_000
 
 # -- Classes: a model by its label, any other by its path
 
@@ -74,6 +78,21 @@ def rows_of(model: type[Model], alias: str | None) -> QuerySet[Any]:
     return model._base_manager.using(alias)
 
 
+def decode_key(data: Any) -> Any:
+    """
+    Return the primary key whose JSON is *data*.
+
+    Raises:
+        ValueError: It is one that no row has, and that a field would unfold without end.
+    """
+    key = decode_value(data)
+    for part in key if type(key) is tuple else (key,):
+        huge = type(part) is Decimal and part.is_finite() and abs(part.adjusted()) > _MAX_EXPONENT
+        if huge or type(part) is range:
+            raise ValueError
+    return key
+
+
 def _encode_queryset(queryset: QuerySet[Any], encoder: Encoder) -> Any:
     # The origin of a deletion: its rows are gone, and listing them would cost a query for each
     # instance deleted.
@@ -91,7 +110,7 @@ def _primary_keys(queryset: QuerySet[Any]) -> list[Any]:
 def _decode_queryset(data: Any) -> QuerySet[Any]:
     label, alias, pks = data
     rows = rows_of(model_at(label), alias)
-    return rows.filter(pk__in=[decode_value(pk) for pk in pks]) if pks else rows.none()
+    return rows.filter(pk__in=[decode_key(pk) for pk in pks]) if pks else rows.none()
 
 
 add_family(lambda kind: issubclass(kind, QuerySet), _encode_queryset)

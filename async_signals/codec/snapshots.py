@@ -101,7 +101,7 @@ def _decode_field(field: Field[Any, Any], data: Any) -> Any:
     if type(data) is not dict or data.get("$") != "field":
         return decode_value(data)
     how, text = data["v"]
-    if how == _AS_TEXT:
+    if how == _AS_TEXT and type(text) is str:
         return field.to_python(text)
     if how == _AS_DEFAULT and field.has_db_default():
         return field.get_default()  # What Django gives a new instance: a DatabaseDefault.

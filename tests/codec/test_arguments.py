@@ -170,7 +170,7 @@ class TestDecoding:
         assert "this" not in sys.modules
 
 
-@pytest.mark.django_db(transaction=True, databases="__all__")
+@pytest.mark.django_db(databases="__all__")
 class TestModels:
     def test_a_reference_fetches_the_row(self, alias, django_assert_num_queries) -> None:
         """A saved instance travels as its key, is encoded without a query, fetched with one."""

@@ -46,7 +46,7 @@ class TestSubclasses:
 
     def test_a_subclass_that_was_not_declared(self) -> None:
         """Refused by its own name: nobody said that it has nothing more to lose."""
-        with pytest.raises(SerializationError, match="got: tests.codec.test_custom.Dollar"):
+        with pytest.raises(SerializationError, match=r"got: tests\.codec\.test_custom\.Dollar"):
             through_json(Dollar(3))
 
     def test_a_decoder_that_returns_something_else(self) -> None:
@@ -54,7 +54,7 @@ class TestSubclasses:
         encoded = codec.encode({"value": Money(3)}, receiver="r")["value"]
         encoded["v"][0]["v"][1] = "tests.codec.test_custom:Dollar"
 
-        with pytest.raises(DecodeError, match="cannot decode a value of type 'tests.money'"):
+        with pytest.raises(DecodeError, match=r"cannot decode a value of type 'tests\.money'"):
             codec.decode(encoded)
 
 

@@ -125,7 +125,7 @@ class Loaded(Base):
 
 class TestDataclasses:
     def test_nothing_of_the_class_is_called(self) -> None:
-        """Neither ``__new__`` nor ``__init__``, ``__post_init__``, ``__setattr__`` or a property."""
+        """No ``__new__``, ``__init__``, ``__post_init__``, ``__setattr__`` or property."""
         loaded = Loaded.__new__(Loaded, quietly=True)
         loaded.__dict__.update(x=1, shown=2)
         got = through_json(loaded)

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["async_signals"]):
     import async_signals
     from async_signals import codec, envelope
 
-import django
+import django  # noqa: E402  (after what is to be instrumented)
 
 django.setup()
 
