@@ -33,10 +33,13 @@ def encode(
     Raises:
         SerializationError: A value cannot travel.
     """
+    encoder = Encoder(instance=instance, gone=gone, fallback=fallback)
     encoded = {}
     for name, value in arguments.items():
         try:
-            encoded[name] = Encoder(instance=instance, gone=gone, fallback=fallback).encode(value)
+            if name == "$":
+                raise Unsendable(value, "expected a name other than that of a tag")  # noqa: TRY301
+            encoded[name] = encoder.encode(value)
         except Unsendable as exc:
             raise SerializationError(
                 receiver=receiver,
@@ -68,12 +71,14 @@ decoding: contextvars.ContextVar[bool] = contextvars.ContextVar(
 
 def decode(data: Any) -> Any:
     """
-    Return the value whose JSON is *data*.
+    Return the value whose JSON is *data*, or the arguments that ``encode()`` has encoded.
 
     Raises:
         DecodeError: The data has an unknown tag, or one whose content is malformed.
         MissingInstanceError: It refers to a row that does not exist.
     """
+    if type(data) is not dict and type(data) is not list:
+        return data
     token = decoding.set(True)
     try:
         return decode_value(data)

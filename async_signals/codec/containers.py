@@ -29,25 +29,32 @@ def _encode_items(values: Collection[Any], encoder: Encoder) -> list[Any]:
     return encoded
 
 
-def _encode_pairs(values: dict[Any, Any], encoder: Encoder, *, plain: bool) -> list[Any]:
-    encoded = []
+def _encode_dict(values: dict[Any, Any], encoder: Encoder) -> Any:
+    encode, encoded = encoder.encode, {}
+    for key, value in values.items():
+        if type(key) is not str or key == "$":
+            return {"$": "dict", "v": _encode_pairs(values, encoder)}
+        try:
+            encoded[key] = encode(value)
+        except Unsendable as exc:
+            exc.path.append(f"[{key!r}]")
+            raise
+    return encoded
+
+
+def _encode_pairs(values: dict[Any, Any], encoder: Encoder) -> list[Any]:
+    encode, encoded = encoder.encode, []
     for key, value in values.items():
         try:
-            encoded.append((key if plain else encoder.encode(key), encoder.encode(value)))
+            encoded.append((encode(key), encode(value)))
         except Unsendable as exc:
             exc.path.append(f"[{key!r}]" if type(key) in (str, int) else "[...]")
             raise
     return encoded
 
 
-def _encode_dict(values: dict[Any, Any], encoder: Encoder) -> Any:
-    if "$" not in values and all(type(key) is str for key in values):
-        return dict(_encode_pairs(values, encoder, plain=True))
-    return {"$": "dict", "v": _encode_pairs(values, encoder, plain=False)}
-
-
 def _encode_ordered(values: OrderedDict[Any, Any], encoder: Encoder) -> Any:
-    return {"$": "ordereddict", "v": _encode_pairs(values, encoder, plain=False)}
+    return {"$": "ordereddict", "v": _encode_pairs(values, encoder)}
 
 
 def _encode_tuple(values: tuple[Any, ...], encoder: Encoder) -> Any:

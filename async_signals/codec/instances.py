@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def _encode_instance(instance: Model, encoder: Encoder) -> Any:
     kind = type(instance)
     state = instance._state
-    referred = not (encoder.gone or state.adding) and _has_key(instance)
+    pk = None if encoder.gone or state.adding else _key_of(instance)
     both = encoder.instance == "both"
     if both and hasattr(kind, "sent"):
         raise Unsendable(
@@ -34,20 +34,19 @@ def _encode_instance(instance: Model, encoder: Encoder) -> Any:
             "Choose instance='snapshot' or instance='reference'.",
         )
     snapshot = None
-    if encoder.fallback or encoder.instance != "reference" or not referred:
+    if encoder.fallback or encoder.instance != "reference" or pk is None:
         snapshot = snapshots.take(instance, encoder)
-    pk = None
-    if referred and encoder.instance != "snapshot":
-        pk = encoder.encode(instance.pk)
-    data = [label_of(kind), state.db, pk, snapshot]
+        if encoder.instance == "snapshot":
+            pk = None
+    data = [label_of(kind), state.db, encoder.encode(pk), snapshot]
     if both:
         return {"$": "both", "v": [*data, encoder.fallback]}
     return {"$": "model", "v": data}
 
 
-def _has_key(instance: Model) -> bool:
+def _key_of(instance: Model) -> Any:
     pk = instance.pk
-    return pk is not None and not (type(pk) is tuple and None in pk)  # A composite one.
+    return None if type(pk) is tuple and None in pk else pk  # A composite one, not complete.
 
 
 def _decode_instance(data: Any) -> Model:

@@ -26,6 +26,7 @@ _MAX_EXPONENT = 20_000
 # -- Classes: a model by its label, any other by its path
 
 
+@functools.cache
 def model_at(label: str) -> type[Model]:
     """Return the model labelled *label*; raises LookupError."""
     return apps.get_model(label)
@@ -85,6 +86,8 @@ def decode_key(data: Any) -> Any:
     Raises:
         ValueError: It is one that no row has, and that a field would unfold without end.
     """
+    if type(data) is int or type(data) is str:
+        return data
     key = decode_value(data)
     for part in key if type(key) is tuple else (key,):
         huge = type(part) is Decimal and part.is_finite() and abs(part.adjusted()) > _MAX_EXPONENT

@@ -16,11 +16,15 @@ from .table import Unsendable, add_tag, add_type
 if TYPE_CHECKING:
     from .table import Encoder
 
+_UTC = [0, 0, 0]
+
 
 def _encode_zone(value: dt.datetime | dt.time) -> Any:
     zone = value.tzinfo
     if zone is None:
         return None
+    if zone is dt.UTC:
+        return _UTC
     if type(zone) is zoneinfo.ZoneInfo and zone.key:
         return zone.key
     if type(zone) is dt.timezone:
@@ -34,6 +38,8 @@ def _encode_zone(value: dt.datetime | dt.time) -> Any:
 def _decode_zone(data: Any) -> dt.tzinfo | None:
     if data is None:
         return None
+    if data == _UTC:
+        return dt.UTC
     if type(data) is str:
         try:
             return zoneinfo.ZoneInfo(data)
@@ -44,12 +50,12 @@ def _decode_zone(data: Any) -> dt.tzinfo | None:
 
 
 def _encode_datetime(value: dt.datetime, encoder: Encoder) -> Any:
-    text = value.replace(tzinfo=None, fold=0).isoformat()
+    text = value.isoformat()[: 26 if value.microsecond else 19]  # Without the offset.
     return {"$": "datetime", "v": [text, _encode_zone(value), value.fold]}
 
 
 def _encode_time(value: dt.time, encoder: Encoder) -> Any:
-    text = value.replace(tzinfo=None, fold=0).isoformat()
+    text = value.isoformat()[: 15 if value.microsecond else 8]
     return {"$": "time", "v": [text, _encode_zone(value), value.fold]}
 
 

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.safestring import SafeString
 
-from .table import PLAIN_INT, add_tag, add_type
+from .table import add_tag, add_type
 
 if TYPE_CHECKING:
     from .table import Encoder
 
 
 def _encode_int(value: int, encoder: Encoder) -> Any:
-    if -PLAIN_INT < value < PLAIN_INT:
-        return value
-    # In hexadecimal: Python limits the length of decimal digits that it reads.
+    # Only a large one comes here. In hexadecimal: Python limits the decimal digits that it reads.
     return {"$": "int", "v": hex(value)}
 
 
@@ -96,6 +94,6 @@ add_tag("float", lambda data: float(_decode_text(data)))
 add_tag("safe", lambda data: SafeString(_decode_text(data)))
 add_tag("bytes", bytes.fromhex)
 add_tag("decimal", lambda data: decimal.Decimal(_decode_text(data)))
-add_tag("uuid", lambda data: uuid.UUID(hex=data))
+add_tag("uuid", lambda data: uuid.UUID(int=int(data, 16)))
 add_tag("range", _decode_range)
 add_tag("path", _decode_path)

@@ -39,6 +39,9 @@ class Unsendable(Exception):  # noqa: N818  (never leaves the codec)
         self.path: list[str] = []
 
 
+#: What JSON holds other JSON in; all else is a value already.
+_NESTED = frozenset({dict, list})
+
 #: What a decoder raises for content that is none.
 _MALFORMED = (
     ArithmeticError,
@@ -96,7 +99,7 @@ class Encoder:
         self.fallback = fallback  #: Send fields along with a reference, in case the row is gone.
         self.depth = 0  #: Levels that the walk is inside.
 
-    def encode(self, value: object) -> Any:
+    def encode(self, value: Any) -> Any:
         """
         Return *value* as JSON.
 
@@ -106,6 +109,8 @@ class Encoder:
         """
         kind = type(value)
         if kind is str or kind is bool or value is None:
+            return value
+        if kind is int and -PLAIN_INT < value < PLAIN_INT:
             return value
         entry = _met.get(kind) or _find(kind, value)
         if self.depth >= MAX_DEPTH:
@@ -147,11 +152,13 @@ def decode_value(data: Any) -> Any:
     """
     kind = type(data)
     if kind is list:
-        return [decode_value(item) for item in data]
+        return [decode_value(item) if type(item) in _NESTED else item for item in data]
     if kind is not dict:
         return data
     if "$" not in data:
-        return {key: decode_value(item) for key, item in data.items()}
+        return {
+            key: decode_value(item) if type(item) in _NESTED else item for key, item in data.items()
+        }
     tag = data["$"]
     decode = _by_tag.get(tag) if type(tag) is str else None
     if decode is None:
