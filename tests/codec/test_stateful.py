@@ -57,7 +57,9 @@ class Sending(RuleBasedStateMachine):
     @rule(instance=instances, alias=st.sampled_from(["default", "other"]))
     def save(self, instance, alias):
         if instance.get_deferred_fields():
-            alias = instance._state.db  # Elsewhere there may be no row to load the rest from.
+            alias = instance._state.db
+            if self.row_of(instance) is None:
+                return  # There is no row to load the rest from.
         with contextlib.suppress(DatabaseError), transaction.atomic(using=alias):
             instance.save(using=alias)
 
