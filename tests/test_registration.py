@@ -132,6 +132,7 @@ class TestOptions:
             ({"robst": True}, TypeError, "cannot use option 'robst': expected one of"),
             ({"exclude": "request"}, TypeError, "Write exclude=['request']."),
             ({"missing": "ignore"}, ValueError, "expected one of ('fail', 'skip', 'retry', 'snaps"),
+            ({"instance": "row"}, ValueError, "expected one of ('reference', 'snapshot', 'both')"),
             ({"when": 1}, TypeError, "expected a plain function of (sender, **kwargs)"),
         ],
     )

@@ -259,3 +259,12 @@ class TestRegister:
         """Neither a tag nor a type is redefined."""
         with pytest.raises(RegistrationError, match=f"got: a known {taken}"):
             codec.register(kind, tag, str, str)
+
+
+def test_all_arguments_at_once() -> None:
+    """What ``encode()`` returns is decoded as a whole, unless an argument is named like a tag."""
+    arguments = {"one": (1,), "two": [b"x"]}
+    assert codec.decode(codec.encode(arguments, receiver="r")) == arguments
+
+    with pytest.raises(SerializationError, match="a name other than that of a tag"):
+        codec.encode({"$": "uuid"}, receiver="r")

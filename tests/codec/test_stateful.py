@@ -69,7 +69,7 @@ class Sending(RuleBasedStateMachine):
 
     @rule(instance=instances)
     def delete(self, instance):
-        if instance.pk is not None and instance._state.db and not isinstance(instance, Line):
+        if self.row_of(instance) is not None:
             instance.delete()
 
     @rule(target=instances, instance=instances)
@@ -90,7 +90,7 @@ class Sending(RuleBasedStateMachine):
     @rule(message=consumes(sent))
     def receive(self, message):
         text, copy, mode, fallback = message
-        refers = mode != "snapshot" and not copy._state.adding and copy.pk is not None
+        refers = mode != "snapshot" and not copy._state.adding and copy._is_pk_set()
         row = self.row_of(copy) if refers else copy
         if row is None and not fallback:
             with pytest.raises(MissingInstanceError):
@@ -102,7 +102,7 @@ class Sending(RuleBasedStateMachine):
             assert_same(got.sent, copy)
 
     def row_of(self, instance, *, deferred=False):
-        if instance.pk is None or instance._state.db is None:
+        if instance._state.db is None or not instance._is_pk_set():
             return None
         rows = type(instance)._base_manager.using(instance._state.db)
         rows = rows.defer(KINDS[type(instance)]) if deferred else rows
