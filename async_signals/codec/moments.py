@@ -8,6 +8,7 @@ other side; fixed offsets as offset and name.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import zoneinfo
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 
 _UTC = [0, 0, 0]
 
+#: The names of all zones; read once, in some ten milliseconds, when the first of them is met.
+_zones = functools.cache(zoneinfo.available_timezones)
+
+
+def _is_zone(key: str | None) -> bool:
+    # The same zones, without and with leap seconds, stand in folders of these names.
+    return key is not None and key.removeprefix("posix/").removeprefix("right/") in _zones()
+
 
 def _encode_zone(value: dt.datetime | dt.time) -> Any:
     zone = value.tzinfo
@@ -25,7 +34,7 @@ def _encode_zone(value: dt.datetime | dt.time) -> Any:
         return None
     if zone is dt.UTC:
         return _UTC
-    if type(zone) is zoneinfo.ZoneInfo and zone.key:
+    if type(zone) is zoneinfo.ZoneInfo and _is_zone(zone.key):
         return zone.key
     if type(zone) is dt.timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # Its pickled form.
@@ -41,10 +50,10 @@ def _decode_zone(data: Any) -> dt.tzinfo | None:
     if data == _UTC:
         return dt.UTC
     if type(data) is str:
-        try:
-            return zoneinfo.ZoneInfo(data)
-        except OSError:  # The name of a folder, say.
-            raise LookupError(data) from None
+        # Only a name that is one: for any other zoneinfo opens files and imports packages.
+        if not _is_zone(data):
+            raise LookupError(data)
+        return zoneinfo.ZoneInfo(data)
     days, seconds, microseconds, *name = data
     return dt.timezone(dt.timedelta(days, seconds, microseconds), *name)
 
