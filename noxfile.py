@@ -69,6 +69,25 @@ def matrix(session: nox.Session, django: str, celery: str) -> None:
 
 @nox.session
 @nox.parametrize("python,django", SUITES)
+def fidelity(session: nox.Session, django: str) -> None:
+    """Send 10,000 generated values of every type, and fuzz the decoder with as many."""
+    session.install("-e", ".[test]", f"Django=={django}.*")
+    arguments = session.posargs or ["--timeout=1800"]
+    session.run("pytest", "-q", "--hypothesis-profile=fidelity", "tests/codec", *arguments)
+
+
+@nox.session(python="3.11")
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the decoder, guided by coverage, for the seconds given after ``--``."""
+    session.install("-e", ".[test]", "atheris>=3")
+    seconds = session.posargs[0] if session.posargs else "600"
+    folder = session.create_tmp()
+    arguments = [f"-max_total_time={seconds}", f"-artifact_prefix={folder}/", folder]
+    session.run("python", "-m", "tests.fuzz.decoder", *arguments)
+
+
+@nox.session
+@nox.parametrize("python,django", SUITES)
 def django_suites(session: nox.Session, django: str) -> None:
     """Run Django's own suites of signals with asynchronous receivers; docs/django-suites.md."""
     session.install("-e", ".", f"Django=={django}.*")

@@ -62,7 +62,7 @@ def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
     signal = receiver.signal_at(envelope.signal)
     try:
         sender = codec.decode(envelope.sender)
-        kwargs = {key: codec.decode(value) for key, value in envelope.kwargs.items()}
+        kwargs = codec.decode(envelope.kwargs)
     except MissingInstanceError as exc:
         if receiver.options.missing == "skip":
             logger.info("Skipped delivery %s of %s: %s", envelope.id, receiver.name, exc)

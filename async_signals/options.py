@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+    Instance = Literal["reference", "snapshot", "both"]
     Missing = Literal["fail", "skip", "retry", "snapshot"]
 
 __all__ = ["Options", "OptionsDict"]
 
+INSTANCE_MODES = ("reference", "snapshot", "both")
 MISSING_POLICIES = ("fail", "skip", "retry", "snapshot")
 
 
@@ -25,6 +27,7 @@ class OptionsDict(TypedDict, total=False):
     on_commit: bool
     using: str | None
     when: Callable[..., object] | None
+    instance: Instance
     missing: Missing | None
     exclude: Iterable[str]
     track_changes: bool | Iterable[str]
@@ -77,6 +80,7 @@ class Options:
     on_commit: bool = True  #: Publish when the transaction commits; False: at ``send()``.
     using: str | None = None  #: Alias that decides about commit; None: taken from the event.
     when: Callable[..., object] | None = None  #: ``when(sender, **kwargs)`` at send; false: skip.
+    instance: Instance = "reference"  #: How instances of models travel, all that an event has.
     missing: Missing | None = None  #: Row gone; None: "snapshot" for deletes, else "fail".
     exclude: frozenset[str] = frozenset()  #: Names of kwargs that are not sent.
     #: Send ``changes`` with ``post_save``: of all fields, or of those named.
@@ -116,6 +120,10 @@ class Options:
                 )
             if name in values and not isinstance(values[name], bool):
                 values[name] = frozenset(values[name])
+        if values.get("instance", "reference") not in INSTANCE_MODES:
+            raise ValueError(
+                f"cannot use instance={values['instance']!r}: expected one of {INSTANCE_MODES}."
+            )
         if values.get("missing") not in (None, *MISSING_POLICIES):
             raise ValueError(
                 f"cannot use missing={values['missing']!r}: expected one of {MISSING_POLICIES}."

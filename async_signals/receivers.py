@@ -184,8 +184,9 @@ class _Connection:
         encoded = codec.encode(
             {key: value for key, value in arguments.items() if key not in dropped},
             receiver=receiver.name,
+            instance=options.instance,
             gone=rule.deletes,
-            snapshot=options.missing == "snapshot",
+            fallback=options.missing == "snapshot",
         )
         envelope = Envelope(
             id=new_id(),

@@ -7,11 +7,20 @@ import gc
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from async_signals import testing
 from async_signals.envelope import Envelope
 
 from .testproject.services import FOUND, PORTS
+
+#: Few examples in each run; ``nox -s fidelity`` has all that are promised.
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("fast", max_examples=300, deadline=None, suppress_health_check=SLOW)
+settings.register_profile(
+    "fidelity", settings.get_profile("fast"), max_examples=10_000, stateful_step_count=30
+)
+settings.load_profile("fast")
 
 
 def pytest_report_header() -> list[str]:

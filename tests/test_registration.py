@@ -139,6 +139,7 @@ class TestOptions:
             ({"priority": "x"}, TypeError, "expected a whole number, got: str."),
             ({"rate_limit": "abc"}, TypeError, "or as in '10/m', got: str."),
             ({"aliases": "shop.old"}, TypeError, "Write aliases=['shop.old']."),
+            ({"instance": "row"}, ValueError, "expected one of ('reference', 'snapshot', 'both')"),
             ({"when": 1}, TypeError, "expected a plain function of (sender, **kwargs)"),
         ],
     )

@@ -1,19 +1,28 @@
 """
 Signal arguments <-> JSON, without loss, or not at all.
 
-``values`` has the walk and the types of the standard library, ``models`` Django's models
-and querysets, ``importables`` classes and functions, ``app_configs`` installed apps,
-``task_results`` what Django's task signals carry.
+``table`` has the types and the walk, ``arguments`` the way in and out, ``custom`` what a site
+adds. The other modules are the types themselves, each put into the table by its import; where
+two families fit a type, the one imported first has it.
 """
 
 from __future__ import annotations
 
-from . import (  # noqa: F401  (each puts its types into the table)
+from . import (  # noqa: F401
     app_configs,
+    containers,
+    files,
     importables,
+    instances,
+    lazies,
     models,
+    moments,
+    records,
+    scalars,
     task_results,
+    users,
 )
-from .values import decode, decoding, encode, register
+from .arguments import decode, decoding, encode
+from .custom import register
 
 __all__ = ["decode", "decoding", "encode", "register"]

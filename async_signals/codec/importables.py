@@ -1,15 +1,23 @@
-"""Classes and functions, by the path under which the installed apps have imported them."""
+"""Classes, functions and enums, by the path under which the installed apps imported them."""
 
 from __future__ import annotations
 
 import enum
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .values import Encoder, Unsendable, add
+from ..exceptions import DecodeError
+from .table import Unsendable, add_family, add_tag, add_type, decode_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .table import Encoder
 
 CURE = "Define it at the top level of a module, or leave it out with exclude=[{argument!r}]."
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
 
 def path_of(value: Any) -> str:
@@ -40,31 +48,78 @@ def find(path: str) -> Any:
     module, _, qualname = path.partition(":")
     found: Any = sys.modules.get(module)
     for attribute in qualname.split("."):
-        # Through __dict__: a property or a module's __getattr__ would be a call.
-        found = getattr(found, "__dict__", {}).get(attribute)
-    if not isinstance(found, (type, types.FunctionType, types.BuiltinFunctionType)):
+        found = _members_of(found).get(attribute)
+    # Of its type, not with isinstance(): a lazy object would be made to say what it stands for.
+    if not issubclass(type(found), (type, *_FUNCTIONS)):
         raise LookupError(path)  # noqa: TRY004  (a wrong path, not a wrong argument)
     return found
 
 
-def _encode(value: Any, encoder: Encoder) -> str:
-    return path_of(value)
+def imported(path: str) -> Any:
+    """
+    Return the class or function that a message names.
+
+    Raises:
+        DecodeError: This process has not imported it.
+    """
+    try:
+        return find(path)
+    except LookupError:
+        raise DecodeError(
+            f"cannot decode a value: expected {path!r} in a module that this process has imported, "
+            "got: none. Import the module in AppConfig.ready(), and deploy workers before senders."
+        ) from None
 
 
-def _encode_member(value: enum.Enum, encoder: Encoder) -> list[Any]:
-    if value.name is None or value.name not in type(value).__members__:
-        raise Unsendable(value, "expected a named member of an enum")
-    return [path_of(type(value)), value.name]
+def _members_of(found: Any) -> Mapping[str, Any]:
+    """Return the namespace of a module or class; a property or ``__getattr__`` would be a call."""
+    kind = type(found)
+    members: Mapping[str, Any] = {}
+    if issubclass(kind, types.ModuleType):
+        members = object.__getattribute__(found, "__dict__")
+    elif issubclass(kind, type):
+        members = type.__getattribute__(found, "__dict__")
+    return members
+
+
+def _encode_function(value: Any, encoder: Encoder) -> Any:
+    return {"$": "importable", "v": path_of(value)}
+
+
+def _encode_member(value: enum.Enum, encoder: Encoder) -> Any:
+    kind = type(value)
+    if value.name in kind.__members__:
+        return {"$": "enum", "v": [path_of(kind), value.name]}
+    if isinstance(value, enum.Flag):
+        return {"$": "flag", "v": [path_of(kind), encoder.encode(value.value)]}
+    raise Unsendable(value, "expected a named member of an enum")
 
 
 def _decode_member(data: Any) -> enum.Enum:
     path, name = data
-    kind: type[enum.Enum] = find(path)
+    kind: type[enum.Enum] = imported(path)
     if not issubclass(kind, enum.Enum):
         raise TypeError(path)
-    return kind[name]
+    return kind.__members__[name]
 
 
-add(enum.Enum, "enum", _encode_member, _decode_member, family=True)
-add(types.FunctionType, "importable", _encode, find)
-add(types.BuiltinFunctionType, "importable", _encode, find)
+def _decode_flag(data: Any) -> enum.Flag:
+    path, value = data[0], decode_value(data[1])
+    kind: type[enum.Flag] = imported(path)
+    if not issubclass(kind, enum.Flag) or type(value) is not int:
+        raise TypeError(path)
+    # Not kind(value), which is a call of what the payload names.
+    member = kind._value2member_map_.get(value)
+    if member is None:
+        member = enum.Flag.__dict__["_missing_"].__func__(kind, value)
+    if type(member) is not kind or member.value != value:
+        raise LookupError(path)
+    return member
+
+
+for _kind in _FUNCTIONS:
+    add_type(_kind, _encode_function)
+add_family(lambda kind: issubclass(kind, enum.Enum), _encode_member)
+add_tag("importable", imported)
+add_tag("enum", _decode_member)
+add_tag("flag", _decode_flag)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 
-from .values import Encoder, Unsendable, add, decode_value
+from .table import Unsendable, add_tag, add_type, decode_value
+
+if TYPE_CHECKING:
+    from .table import Encoder
 
 #: The options that ``Task.using()`` may have changed for one call.
 _TASK_OPTIONS = ("priority", "backend", "queue_name", "run_after")
@@ -30,14 +33,15 @@ if django.VERSION >= (6, 0):
             raise LookupError(path)  # noqa: TRY004  (a wrong path, not a wrong argument)
         return found
 
-    def _encode_task(task: Task[..., Any], encoder: Encoder) -> list[Any]:
+    def _encode_task(task: Task[..., Any], encoder: Encoder) -> Any:
         try:
             _find(task.module_path)
         except LookupError:
             raise Unsendable(
                 task, f"expected a task that can be imported as {task.module_path}"
             ) from None
-        return [task.module_path, [encoder.encode(getattr(task, name)) for name in _TASK_OPTIONS]]
+        options = [encoder.encode(getattr(task, name)) for name in _TASK_OPTIONS]
+        return {"$": "task", "v": [task.module_path, options]}
 
     def _decode_task(data: Any) -> Task[..., Any]:
         path, options = data
@@ -52,22 +56,17 @@ if django.VERSION >= (6, 0):
             object.__setattr__(called, field.name, value)
         return called
 
-    def _encode_error(error: TaskError, encoder: Encoder) -> list[str]:
-        return [error.exception_class_path, error.traceback]
+    def _encode_error(error: TaskError, encoder: Encoder) -> Any:
+        return {"$": "task_error", "v": [error.exception_class_path, error.traceback]}
 
     def _decode_error(data: Any) -> TaskError:
         path, traceback = data
         return TaskError(exception_class_path=path, traceback=traceback)
 
-    def _encode_result(result: TaskResult[Any, Any], encoder: Encoder) -> dict[str, Any]:
-        encoded = {}
-        for field in dataclasses.fields(result):
-            try:
-                encoded[field.name] = encoder.encode(getattr(result, field.name))
-            except Unsendable as exc:
-                exc.path.append(f".{field.name}")
-                raise
-        return encoded
+    def _encode_result(result: TaskResult[Any, Any], encoder: Encoder) -> Any:
+        fields = dataclasses.fields(result)
+        values = {field.name: getattr(result, field.name) for field in fields}
+        return {"$": "task_result", "v": encoder.encode_attributes(values)}
 
     def _decode_result(data: dict[str, Any]) -> TaskResult[Any, Any]:
         values = {name: decode_value(value) for name, value in data.items()}
@@ -77,6 +76,10 @@ if django.VERSION >= (6, 0):
         object.__setattr__(result, "_return_value", value)
         return result
 
-    add(Task, "task", _encode_task, _decode_task, family=True)
-    add(TaskError, "task_error", _encode_error, _decode_error)
-    add(TaskResult, "task_result", _encode_result, _decode_result)
+    # The very types: the family of all dataclasses would have them otherwise.
+    add_type(Task, _encode_task)
+    add_type(TaskError, _encode_error)
+    add_type(TaskResult, _encode_result)
+    add_tag("task", _decode_task)
+    add_tag("task_error", _decode_error)
+    add_tag("task_result", _decode_result)

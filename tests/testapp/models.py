@@ -1,6 +1,12 @@
 import uuid
 
+from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+
+from .fields import ForgetfulField, MoneyField
 
 
 class Tag(models.Model):
@@ -49,3 +55,89 @@ class Note(models.Model):
     text = models.CharField(max_length=50)
     hidden = models.BooleanField(default=False)
     objects = VisibleManager()
+
+
+class Dated(models.Model):
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class Product(Dated):
+    """One field of each kind that needs care."""
+
+    price = MoneyField(null=True)
+    data = models.JSONField(default=dict)
+    net = models.IntegerField(default=100)
+    gross = models.GeneratedField(
+        expression=models.F("net") * 2, output_field=models.IntegerField(), db_persist=True
+    )
+    stock = models.IntegerField(db_default=7)
+    manual = models.FileField(upload_to="manuals", blank=True)
+    digest = models.BinaryField(default=b"")
+    lasts = models.DurationField(null=True)
+    forgotten = ForgetfulField(null=True)
+
+
+class Remark(models.Model):
+    """Belongs to any object."""
+
+    # No constraint: this app has no migrations, so its tables are made before that of the types.
+    content_type = models.ForeignKey(ContentType, models.CASCADE, db_constraint=False)
+    object_id = models.CharField(max_length=50)
+    target = GenericForeignKey("content_type", "object_id")
+
+
+class Country(models.Model):
+    code = models.CharField(max_length=2, primary_key=True)
+    number = models.IntegerField(unique=True)
+
+
+class City(models.Model):
+    """Refers to another column than the key."""
+
+    country = models.ForeignKey(Country, models.CASCADE, to_field="number")
+    name = models.CharField(max_length=50)
+
+
+class Line(models.Model):
+    """A key of two columns."""
+
+    pk = models.CompositePrimaryKey("order_number", "position")
+    order_number = models.IntegerField()
+    position = models.IntegerField()
+    text = models.CharField(max_length=50)
+
+
+class CityView(models.Model):
+    """Over a table that Django does not manage."""
+
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        managed = False
+        db_table = "testapp_city"
+
+
+class Member(AbstractBaseUser):
+    """A user model that a site may swap in."""
+
+    email = models.CharField(max_length=50, unique=True)
+    USERNAME_FIELD = "email"
+
+
+class Letter(models.Model):
+    """Has a field of the name that ``instance="both"`` needs."""
+
+    sent = models.BooleanField(default=False)
+
+
+class Playlist(models.Model):
+    """For PostgreSQL only: its tests make the table."""
+
+    titles = ArrayField(models.CharField(max_length=50))
+    prices = ArrayField(MoneyField())
+
+    class Meta:
+        managed = False
