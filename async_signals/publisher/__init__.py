@@ -67,17 +67,20 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         return []
     refused: list[tuple[Message, Exception]] = []
     broken = _publish(app, messages, refused)
-    if broken is not None and broken.at_once:
-        # Brokers close idle connections: once more, on a new one.
-        broken = _publish(app, broken.messages, refused)
-    if broken is not None and broken.at_once and broken.over_a_message:
-        # The broker hung up over one of them, as over a queue that it knows otherwise.
-        lost = []
-        for message in broken.messages:
-            alone = _publish(app, [message], refused)
-            lost += alone.failed if alone is not None else []
-        return refused + lost
-    return refused + (broken.failed if broken is not None else [])
+    if broken is None or not broken.at_once:
+        return refused + (broken.failed if broken is not None else [])
+    # Brokers close idle connections: once more, on a new one. Where the broker hung up over
+    # one message, as over a queue that it knows otherwise, each by itself.
+    again = [broken.messages]
+    if broken.over_a_message:
+        again = [[message] for message in broken.messages]
+    lost: list[tuple[Message, Exception]] = []
+    while again and (broken is None or broken.at_once):
+        broken = _publish(app, again.pop(0), refused)
+        lost += broken.failed if broken is not None else []
+    if broken is not None:  # It has fallen silent meanwhile: not another wait for each.
+        lost += [(message, broken.exc) for batch in again for message in batch]
+    return refused + lost
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

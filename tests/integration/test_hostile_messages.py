@@ -171,9 +171,9 @@ class TestContent:
         [
             (
                 {"$": "class", "v": ["path", "tests.nowhere:Gone"]},
-                "cannot decode a value: expected 'tests.nowhere:Gone' in a module that this process "
-                "has imported, got: none. Import the module in AppConfig.ready(), and deploy workers "
-                "before senders.",
+                "cannot decode a value: expected 'tests.nowhere:Gone' in a module that this "
+                "process has imported, got: none. Import the module in AppConfig.ready(), and "
+                "deploy workers before senders.",
             ),
             (
                 {"$": "shop.money", "v": 1},
