@@ -16,6 +16,7 @@ from . import codec, registry
 from .delivery import Delivery, running
 from .envelope import unpack
 from .exceptions import DecodeError, EnvelopeError, MissingInstanceError
+from .outcomes import run_each
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,25 +40,16 @@ def execute(wire: object, *, name: str, attempt: int = 1) -> None:
             carries several deliveries and more than one of them failed.
     """
     receiver = registry.get(name)
-    failures = []
-    for envelope in unpack(wire):
-        if envelope.receiver not in (receiver.name, *receiver.aliases):
-            raise EnvelopeError(
-                f"cannot run {receiver.name}: expected a message for this receiver, got: one for "
-                f"{envelope.receiver}. A message fits no other receiver than its own; name what "
-                "was renamed with @async_receiver(..., aliases=[old name])."
-            )
-        try:
-            _run(receiver, envelope, attempt)
-        except Exception as exc:  # noqa: BLE001  (each delivery of a message has its own outcome)
-            failures.append(exc)
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise ExceptionGroup(f"{len(failures)} deliveries of {receiver.name} failed", failures)
+    run_each(lambda envelope: _run(receiver, envelope, attempt), unpack(wire))
 
 
 def _run(receiver: Receiver, envelope: Envelope, attempt: int) -> None:
+    if envelope.receiver not in (receiver.name, *receiver.aliases):
+        raise EnvelopeError(
+            f"cannot run {receiver.name}: expected a message for this receiver, got: one for "
+            f"{envelope.receiver}. A message fits no other receiver than its own; name what "
+            "was renamed with @async_receiver(..., aliases=[old name])."
+        )
     upcasters = _upcasters_for(receiver, envelope)
     signal = receiver.signal_at(envelope.signal)
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .dispatch import outlet
 from .executor import execute
+from .outcomes import run_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,16 +34,7 @@ def run_inline() -> Iterator[None]:
     """
 
     def run(messages: Sequence[Message]) -> None:
-        raised = []
-        for message in messages:
-            try:
-                execute(message.wire, name=message.receiver.name)
-            except Exception as exc:  # noqa: BLE001  (the receivers after it are to run, too)
-                raised.append(exc)
-        if len(raised) == 1:
-            raise raised[0]
-        if raised:
-            raise ExceptionGroup(f"{len(raised)} deliveries failed", raised)
+        run_each(lambda message: execute(message.wire, name=message.receiver.name), messages)
 
     token = outlet.set(run)
     try:

@@ -19,6 +19,7 @@ from kombu.exceptions import KombuError
 
 from ..conf import get_settings
 from ..exceptions import PublishError
+from ..outcomes import run_each
 from .connections import acquire
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     except ImportError as exc:
         return [(message, exc) for message in messages]
     if app.conf.task_always_eager:
-        _apply_eagerly(app, messages)
+        run_each(lambda message: _apply(app, message), messages)
         return []
     refused: list[tuple[Message, Exception]] = []
     broken = _publish(app, messages, refused)
@@ -163,20 +164,6 @@ def _hand_over(
                     "the broker takes too long for each message. Raise "
                     "ASYNC_SIGNALS['PUBLISH_TIMEOUT'], or send less in one transaction"
                 )
-
-
-def _apply_eagerly(app: celery.Celery, messages: Sequence[Message]) -> None:
-    """Run all of them here and now, as ``task_always_eager`` asks for, then raise."""
-    raised = []
-    for message in messages:
-        try:
-            _apply(app, message)
-        except Exception as exc:  # noqa: BLE001  (the receivers after it are to run, too)
-            raised.append(exc)
-    if len(raised) == 1:
-        raise raised[0]
-    if raised:
-        raise ExceptionGroup(f"{len(raised)} deliveries failed", raised)
 
 
 def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
