@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import codec
+from .atomic import AtomicSave
 from .delivery import Delivery, current_delivery
 from .exceptions import (
     AsyncSignalsError,
@@ -10,25 +11,37 @@ from .exceptions import (
     DeliveryError,
     DuplicateReceiverError,
     EnvelopeError,
+    FailedError,
+    FutureEnvelopeError,
     MessageTooLargeError,
     MissingInstanceError,
+    OperationError,
+    OutboxError,
+    PermanentFailure,
     PublishError,
     ReceiverNotFoundError,
+    RecursionLimitError,
     RegistrationError,
+    RetryAfter,
     SerializationError,
 )
-from .muting import muted
 from .receivers import async_receiver, connect
+from .retry import Retry
+from .sending.muting import muted
 
 __all__ = [
     # Connecting
     "async_receiver",
     "connect",
     "muted",
+    "Retry",
     # Inside a receiver
     "Delivery",
     "current_delivery",
-    # Types of yours
+    "PermanentFailure",
+    "RetryAfter",
+    # Models and types of yours
+    "AtomicSave",
     "codec",
     # Errors
     "AsyncSignalsError",
@@ -36,10 +49,15 @@ __all__ = [
     "DeliveryError",
     "DuplicateReceiverError",
     "EnvelopeError",
+    "FailedError",
+    "FutureEnvelopeError",
     "MessageTooLargeError",
     "MissingInstanceError",
+    "OperationError",
+    "OutboxError",
     "PublishError",
     "ReceiverNotFoundError",
+    "RecursionLimitError",
     "RegistrationError",
     "SerializationError",
 ]

@@ -1,4 +1,4 @@
-"""The Django app: creates the tasks, registers the checks."""
+"""The Django app: creates the tasks, registers the checks, starts what runs by itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ class AsyncSignalsConfig(AppConfig):
 
     name = "async_signals"
     verbose_name = "Asynchronous signals"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Create a task for each receiver, also for those that later apps register."""
-        from . import checks, tasks  # noqa: F401, PLC0415  (checks register themselves)
+        from . import alerts, checks, tasks, worker  # noqa: F401, PLC0415  (checks do it themselves)
 
         tasks.create_tasks()
+        worker.add_relay()
+        alerts.connect()

@@ -24,6 +24,10 @@ class Rule:
     left_out: frozenset[str] = frozenset()  #: Arguments that are never sent.
     deletes: bool = False  #: The rows that it carries are gone when the worker looks.
     announces: bool = False  #: Sent for every instance made, also for one that a worker rebuilds.
+    runs: bool = False  #: Sent because deliveries run: one that is sent meanwhile causes none.
+    models: bool = (
+        False  #: Sent by models; those of no installed app, as in migrations, cause none.
+    )
     #: Modules that define the senders: imported at connect, as a worker would have none of them.
     senders: tuple[str, ...] = ()
     refused: str = ""  #: Why it cannot be asynchronous, and the cure; empty: it can.
@@ -42,16 +46,18 @@ RULES: dict[str, Rule] = {
     "django.db.models.signals.class_prepared": Rule(
         refused="is sent while the models are being loaded, before any process can name the class"
     ),
-    "django.db.models.signals.pre_init": Rule(announces=True),
-    "django.db.models.signals.post_init": Rule(announces=True),
-    "django.db.models.signals.pre_save": Rule(),
-    "django.db.models.signals.post_save": Rule(),
-    "django.db.models.signals.pre_delete": Rule(deletes=True),
-    "django.db.models.signals.post_delete": Rule(deletes=True),
-    "django.db.models.signals.m2m_changed": Rule(),
+    "django.db.models.signals.pre_init": Rule(announces=True, models=True),
+    "django.db.models.signals.post_init": Rule(announces=True, models=True),
+    "django.db.models.signals.pre_save": Rule(models=True),
+    "django.db.models.signals.post_save": Rule(models=True),
+    "django.db.models.signals.pre_delete": Rule(deletes=True, models=True),
+    "django.db.models.signals.post_delete": Rule(deletes=True, models=True),
+    "django.db.models.signals.m2m_changed": Rule(models=True),
     "django.db.models.signals.pre_migrate": Rule(left_out=_MIGRATION),
     "django.db.models.signals.post_migrate": Rule(left_out=_MIGRATION),
-    "django.db.backends.signals.connection_created": Rule(left_out=frozenset({"connection"})),
+    "django.db.backends.signals.connection_created": Rule(
+        left_out=frozenset({"connection"}), runs=True
+    ),
     "django.core.signals.request_started": Rule(
         left_out=frozenset({"environ", "scope"}), senders=_HANDLERS
     ),

@@ -5,18 +5,26 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING
 
+from django.apps import apps
+from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
+from django.db.models import Model
+from django.db.models.signals import post_save, pre_save
 
 from . import registry
+from .atomic import AtomicSave
 from .conf import get_settings
-from .encryption import encrypted
 from .publisher import celery_app, foreign_task, is_unconfigured
+from .wire.encryption import encrypted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from django.core.checks import CheckMessage
+
+    from .registry import Receiver
 
 __all__: list[str] = []
 
@@ -67,6 +75,76 @@ def check_names(**kwargs: object) -> Iterable[CheckMessage]:
 
 
 @checks.register("async_signals")
+def check_databases(**kwargs: object) -> Iterable[CheckMessage]:
+    """E005: a durable receiver's database can have no tables of the ledger; asks no database."""
+    # Models are imported when the apps are ready, checks a moment before.
+    from .models import Delivery  # noqa: PLC0415
+
+    try:
+        get_settings()
+    except ImproperlyConfigured:
+        return []  # Said by E001.
+    return [
+        checks.Error(
+            f"the durable receiver {receiver.name} waits for commits on the database {using!r}, "
+            + (
+                "where DATABASE_ROUTERS do not allow the tables of async_signals."
+                if using in connections
+                else "which is not in DATABASES."
+            ),
+            hint=f"Let allow_migrate() allow async_signals there and run manage.py migrate "
+            f"--database {using}; or name another database with @async_receiver(..., using=...).",
+            id="async_signals.E005",
+        )
+        for receiver in map(registry.get, registry.names())
+        if receiver.options.durable
+        and (using := receiver.options.using) is not None
+        and (using not in connections or not router.allow_migrate_model(using, Delivery))
+    ]
+
+
+@checks.register("async_signals")
+def check_transactions(**kwargs: object) -> Iterable[CheckMessage]:
+    """W004: rows are committed before the durable receivers of their saves hear of them."""
+    try:
+        if get_settings().durable_outside_atomic != "warn":
+            return []  # The site has said what it wants.
+    except ImproperlyConfigured:
+        return []  # Said by E001.
+    exposed: dict[str, set[str]] = {}
+    for receiver, model in _durable_receivers_of_saves():
+        using = receiver.options.using or router.db_for_write(model or Model)
+        if not issubclass(model or Model, AtomicSave) and not _has_atomic_requests(using):
+            exposed.setdefault(using, set()).add(receiver.name)
+    return [
+        checks.Warning(
+            f"the durable receivers of saves {', '.join(sorted(names)[:3])}"
+            f"{' ...' if len(names) > 3 else ''} lose the event where a process dies between "
+            f"save() and its signal: the database {using!r} has no ATOMIC_REQUESTS, and save() "
+            "has committed by then.",
+            hint="Let the models extend async_signals.AtomicSave, or set ATOMIC_REQUESTS; where "
+            "all saves are inside transaction.atomic(), set "
+            "ASYNC_SIGNALS['DURABLE_OUTSIDE_ATOMIC'] to 'raise'.",
+            id="async_signals.W004",
+        )
+        for using, names in sorted(exposed.items())
+    ]
+
+
+def _durable_receivers_of_saves() -> Iterator[tuple[Receiver, type[Model] | None]]:
+    """Yield those of ``pre_save`` and ``post_save`` with the sender's model; None: every model."""
+    for receiver in map(registry.get, registry.names()):
+        if receiver.options.durable:
+            for signal in (pre_save, post_save):
+                for sender in receiver.signals.get(signal, ()):
+                    yield receiver, apps.get_model(sender) if isinstance(sender, str) else sender
+
+
+def _has_atomic_requests(using: str) -> bool:
+    return using in connections and bool(connections[using].settings_dict["ATOMIC_REQUESTS"])
+
+
+@checks.register("async_signals")
 def check_signing(**kwargs: object) -> Iterable[CheckMessage]:
     """W003: messages are not signed."""
     try:
@@ -81,6 +159,22 @@ def check_signing(**kwargs: object) -> Iterable[CheckMessage]:
             "any arguments.",
             hint="Remove 'SIGNING': False from ASYNC_SIGNALS.",
             id="async_signals.W003",
+        )
+    ]
+
+
+@checks.register("async_signals")
+def check_time_zones(**kwargs: object) -> Iterable[CheckMessage]:
+    """E004: the ledger's times would mean nothing."""
+    robust = [name for name in registry.names() if registry.get(name).options.robust]
+    if django_settings.USE_TZ or not robust:
+        return []
+    return [
+        checks.Error(
+            f"robust receivers, as {robust[0]}, need times with a zone: the ledger compares those "
+            "of several machines.",
+            hint="Set USE_TZ = True, Django's default.",
+            id="async_signals.E004",
         )
     ]
 

@@ -20,7 +20,13 @@ __all__ = ["Settings", "get_settings"]
 
 
 #: Options that say something about one receiver's arguments.
-_PERSONAL = frozenset({"track_changes", "upcasters"})
+_PERSONAL = frozenset({"order_by", "track_changes", "unique_by", "unique_for", "upcasters"})
+
+#: What is masked where the site does not say otherwise.
+SENSITIVE = (
+    "*password*", "*passwd*", "*secret*", "*token*", "*api_key*", "*apikey*", "*authorization*",
+    "*credential*", "*private_key*", "*session_key*", "*card_number*", "*cvv*", "*ssn*", "*iban*",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +41,20 @@ class Settings:
     signing_key: str | bytes | None = None  #: None: Django's SECRET_KEY, with its fallbacks.
     signing_key_fallbacks: tuple[str | bytes, ...] = ()  #: Retired keys, which still verify.
     encryption_keys: tuple[str | bytes, ...] = ()  #: The first encrypts, all decrypt; none: plain.
+    max_recursion: int = 5  #: Runs of one receiver in a chain of receivers that cause each other.
+    relay: bool = True  #: Run the relay inside every Celery worker.
+    relay_interval: float = 1.0  #: Seconds between two looks of a relay at an idle ledger.
+    lease: float = 60  #: Seconds that a worker may be silent before its delivery is taken away.
+    durable_outside_atomic: str = "warn"  #: Durable events in autocommit: warn, raise or allow.
+    retry_rate: float = 10  #: Retries of one receiver per second, over all relays.
+    max_deaths: int = 3  #: Workers that may die over a delivery before it is quarantined.
+    sensitive: tuple[str, ...] = SENSITIVE  #: Names masked everywhere, as patterns of ``fnmatch``.
+    keep_succeeded: float = 86_400  #: Seconds that successes and receipts are kept.
+    keep_handled: float = 2_592_000  #: Seconds that discarded deliveries and operations are kept.
+    alert_admins: bool = False  #: Mail the ADMINS about new kinds of failures.
+    alert_email_backend: str | None = None  #: Path, or alias in MAILERS; None: the site's.
+    alert_webhook: str | None = None  #: URL that is told about new kinds of failures, as JSON.
+    spool: str | None = None  #: Folder of last resort; None: one in the system's temporary folder.
 
     @classmethod
     def from_django(cls) -> Settings:
@@ -120,6 +140,32 @@ _EXPECTED: dict[str, tuple[Callable[[object], bool], str]] = {
         "a text or bytes, not empty, or None",
     ),
     "signing_key_fallbacks": (_are(_is_key), "a list of texts or bytes, none empty"),
+    "max_recursion": (lambda value: _is_number(value, int), "a whole number above 0"),
+    "relay": (lambda value: isinstance(value, bool), "True or False"),
+    "relay_interval": (lambda value: _is_number(value, int, float), "seconds above 0"),
+    "lease": (lambda value: _is_number(value, int, float), "seconds above 0"),
+    "durable_outside_atomic": (
+        lambda value: value in ("warn", "raise", "allow"),
+        "'warn', 'raise' or 'allow'",
+    ),
+    "retry_rate": (lambda value: _is_number(value, int, float), "a number per second, above 0"),
+    "max_deaths": (lambda value: _is_number(value, int), "a whole number above 0"),
+    "sensitive": (_are(lambda value: isinstance(value, str)), "a list of names or patterns"),
+    "keep_succeeded": (lambda value: _is_number(value, int, float), "seconds above 0"),
+    "keep_handled": (lambda value: _is_number(value, int, float), "seconds above 0"),
+    "alert_admins": (lambda value: isinstance(value, bool), "True or False"),
+    "alert_email_backend": (
+        lambda value: value is None or isinstance(value, str),
+        "the dotted path of an e-mail backend, an alias in MAILERS, or None",
+    ),
+    "alert_webhook": (
+        lambda value: value is None or (isinstance(value, str) and value.startswith("http")),
+        "a URL that begins with http:// or https://, or None",
+    ),
+    "spool": (
+        lambda value: value is None or isinstance(value, str),
+        "the path of a folder, or None",
+    ),
     "encryption_keys": (
         _are(_is_encryption_key),
         "a list of keys, each made with cryptography.fernet.Fernet.generate_key()",

@@ -6,9 +6,16 @@ AsyncSignalsError
 │   └── DuplicateReceiverError  two live receivers under one name
 ├── SerializationError          at send: a value cannot travel
 │   └── MessageTooLargeError    at send: all values together are too large to travel
+├── RecursionLimitError         at send: a receiver causes itself, again and again
+├── OutboxError                 at send: a durable delivery cannot be stored with its transaction
 ├── PublishError                the broker did not take a delivery
+├── OperationError              what a person asked for cannot be done
+├── PermanentFailure            raised by receivers: another attempt will not help
+├── RetryAfter                  raised by receivers: when another attempt will
+├── FailedError                 in the worker: an attempt at a robust delivery failed for good
 └── DeliveryError               in the worker: a message cannot be turned into a call
-    ├── EnvelopeError           malformed, forged, or of a version that this release cannot read
+    ├── EnvelopeError           malformed, forged, or for another receiver
+    │   └── FutureEnvelopeError of a version that this release cannot read yet
     ├── ReceiverNotFoundError   no receiver of that name lives in this worker
     ├── DecodeError             a value cannot be rebuilt from its JSON
     └── MissingInstanceError    the row that a delivery refers to is gone
@@ -18,6 +25,7 @@ Settings are refused with Django's own ``ImproperlyConfigured``.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 __all__ = [
@@ -26,11 +34,18 @@ __all__ = [
     "DeliveryError",
     "DuplicateReceiverError",
     "EnvelopeError",
+    "FailedError",
+    "FutureEnvelopeError",
     "MessageTooLargeError",
     "MissingInstanceError",
+    "OperationError",
+    "OutboxError",
+    "PermanentFailure",
     "PublishError",
     "ReceiverNotFoundError",
+    "RecursionLimitError",
     "RegistrationError",
+    "RetryAfter",
     "SerializationError",
 ]
 
@@ -88,8 +103,66 @@ class MessageTooLargeError(SerializationError):
         self.limit = limit  #: Bytes that a message may have.
 
 
+class RecursionLimitError(AsyncSignalsError):
+    """Raised at ``send()`` when a receiver has caused itself ``MAX_RECURSION`` times."""
+
+    def __init__(self, receiver: str, chain: tuple[str, ...], limit: int) -> None:
+        self.receiver = receiver  #: Name of the receiver that would run once more.
+        self.chain = chain  #: The receivers that led here, the first one first.
+        self.limit = limit  #: How often a receiver may run in one chain.
+        super().__init__(
+            f"cannot send to {receiver}: expected at most {limit} runs of it in one chain, "
+            f"got: {' -> '.join((*chain, receiver))}. Let the receiver tell its own saves from "
+            "those of others, use QuerySet.update(), or wrap its save in muted()."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.receiver, self.chain, self.limit)
+
+
+class OutboxError(AsyncSignalsError):
+    """Raised at ``send()``, in the sender's stack, when a durable delivery cannot be stored."""
+
+
 class PublishError(AsyncSignalsError):
     """Raised when a delivery could not be handed to Celery; the message has the cure."""
+
+
+class OperationError(AsyncSignalsError):
+    """Raised when what a person asked for cannot be done; the message has the cure."""
+
+
+class PermanentFailure(AsyncSignalsError):  # noqa: N818  (not an error of this package)
+    """Raise it in a robust receiver to fail for good: another attempt will not help."""
+
+
+class RetryAfter(AsyncSignalsError):  # noqa: N818  (as above)
+    """
+    Raise it in a robust receiver to say when it is worth another attempt.
+
+    It counts as an attempt; ``max_attempts`` and ``deadline`` of the policy hold.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        self.seconds = float(seconds)  #: How long to wait, at least.
+        if not 0 <= self.seconds < math.inf:
+            raise ValueError(
+                f"cannot retry after {seconds!r} s: expected a number, 0 or more. Raise "
+                "PermanentFailure where no other attempt will help."
+            )
+        self.reason = reason
+        super().__init__(f"{reason or 'not now'}; retry after {self.seconds:g} s")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.seconds, self.reason)
+
+
+class FailedError(AsyncSignalsError):
+    """
+    Raised to Celery when a robust delivery has failed for good, masked.
+
+    The error of the receiver itself stands in the ledger; ``delivery_failed`` carries it.
+    """
 
 
 class DeliveryError(AsyncSignalsError):
@@ -98,6 +171,10 @@ class DeliveryError(AsyncSignalsError):
 
 class EnvelopeError(DeliveryError):
     """Raised when a message is malformed, forged, or of a version unknown to this release."""
+
+
+class FutureEnvelopeError(EnvelopeError):
+    """Raised when a message was written by a newer release, or for a newer receiver."""
 
 
 class ReceiverNotFoundError(DeliveryError):

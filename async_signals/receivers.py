@@ -14,18 +14,29 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from django.apps import apps as installed
+from django.db import Error
+from django.db.models import Model
+from django.db.models.base import ModelBase
 from django.dispatch import Signal
 
 from . import codec, registry
 from .builtin_signals import rule_of
-from .changes import changes_of, track
-from .dispatch import alias_of, dispatch
-from .envelope import Envelope
-from .event import current_event, new_id
-from .exceptions import RegistrationError
-from .message import Message
-from .muting import is_muted
+from .delivery import at_work, running
+from .exceptions import OutboxError, RegistrationError
+from .ids import new_id
 from .options import Options
+from .sending.changes import Save, track
+from .sending.coalescing import subject_of
+from .sending.dispatch import alias_of, dispatch
+from .sending.event import current_event
+from .sending.muting import is_muted
+from .sending.order import order_key
+from .sending.recursion import check_recursion
+from .sending.refusals import dispatch_refusal
+from .sending.uniqueness import unique_key
+from .wire.envelope import Envelope
+from .wire.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -36,6 +47,7 @@ if TYPE_CHECKING:
     from .builtin_signals import Rule
     from .options import OptionsDict
     from .registry import Receiver
+    from .sending.event import Event
 
 __all__ = ["async_receiver", "connect"]
 
@@ -118,9 +130,12 @@ def connect(
             uid = dispatch_uid or _key_of(receiver)
             if weak:
                 key = id(each_signal), id(each_sender), uid
-                connection = _weak_connection(registered, receiver, rule, key)
+                connection = _weak_connection(
+                    registered, receiver, rule, key, is_open=each_sender is None
+                )
             else:
-                connection = _Connection(registered, receiver, rule, strongly=True)
+                is_open = each_sender is None
+                connection = _Connection(registered, receiver, rule, is_open=is_open, strongly=True)
             connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
@@ -128,7 +143,8 @@ def connect(
                 dispatch_uid=uid,
                 **({} if apps is None else {"apps": apps}),
             )
-        registered.signals.add(each_signal)
+        models = {each for each in senders if each is None or isinstance(each, (str, ModelBase))}
+        registered.signals.setdefault(each_signal, set()).update(models)
 
 
 class _Connection:
@@ -140,9 +156,11 @@ class _Connection:
         function: Callable[..., object],
         rule: Rule,
         *,
+        is_open: bool,
         strongly: bool = False,
     ) -> None:
         self.receiver = receiver
+        self.is_open = is_open  #: To every sender.
         self.rule = rule  #: The signal's.
 
         def proxy(self: _Connection, signal: Signal, sender: object, **named: Any) -> None:
@@ -163,22 +181,41 @@ class _Connection:
     def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
         receiver, rule = self.receiver, self.rule
-        if rule.announces and codec.decoding.get():
-            return  # A delivery for what a delivery carries would never end.
-        options = receiver.options
+        if not _is_news(rule, sender):
+            return
+        if self.is_open and _is_ours(sender):
+            return  # Nor for the rows that deliveries leave in the ledger.
         event = current_event(signal, sender, named, self)
-        if options.track_changes:  # Also of what is not sent: it is known then.
-            named["changes"] = changes_of(
+        if not receiver.options.robust:
+            self._send(event, signal, sender, named)
+            return
+        try:
+            self._send(event, signal, sender, named)
+        except Exception as exc:  # (recorded: the sender is to see nothing of it)
+            if receiver.options.durable and isinstance(exc, (Error, OutboxError)):
+                raise  # Its transaction must not commit without the delivery.
+            using = alias_of(receiver, named)
+            dispatch_refusal(receiver, signal, event, exc, using, named=named)
+
+    def _send(self, event: Event, signal: Signal, sender: object, named: dict[str, Any]) -> None:
+        receiver, rule, options = self.receiver, self.rule, self.receiver.options
+        save = None
+        if options.track_changes:
+            save = Save(
                 named["instance"],
                 receiver=receiver.name,
                 fields=options.track_changes,
                 created=named.get("created", False),
                 update_fields=named.get("update_fields"),
             )
+            named["changes"] = save.changes
         if is_muted(receiver, signal) or receiver.function is None:
             return
         if options.when is not None and not options.when(sender, **named):
             return
+        cause = running.get()
+        if cause is not None:
+            check_recursion(receiver.name, cause)
         dropped = rule.left_out | options.exclude
         arguments = {"sender": sender, **named}
         encoded = codec.encode(
@@ -197,12 +234,43 @@ class _Connection:
             sender=encoded.pop("sender", None),
             kwargs=encoded,
             payload_version=options.payload_version,
+            cause=cause.id if cause is not None else None,
+            chain=(*cause.chain, cause.receiver) if cause is not None else (),
         )
-        dispatch(Message.of(receiver, envelope), alias_of(receiver, named))
+        unique = unique_key(receiver, sender, named) if options.unique_by is not None else None
+        subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
+        order = order_key(receiver, sender, named) if options.order_by is not None else None
+        message = Message.of(receiver, envelope, unique=unique, order=order)
+        dispatch(message, alias_of(receiver, named), subject)
+        if save is not None:
+            save.told()
+
+
+def _is_news(rule: Rule, sender: object) -> bool:
+    """Whether an event may cause deliveries: one that deliveries cause would never end."""
+    decodes = codec.decoding.get()
+    runs = decodes or at_work.get() or running.get() is not None
+    if (decodes and rule.announces) or (runs and rule.runs):
+        return False
+    # No worker can name the models of migrations, which are made for a moment.
+    if rule.models and isinstance(sender, type) and issubclass(sender, Model):
+        return sender is Model or sender._meta.apps is installed
+    return True
+
+
+def _is_ours(sender: object) -> bool:
+    """Whether *sender* is one of this package's own tables."""
+    meta = getattr(sender, "_meta", None)
+    return meta is not None and getattr(meta, "app_label", None) == "async_signals"
 
 
 def _weak_connection(
-    receiver: Receiver, function: Callable[..., object], rule: Rule, key: Hashable
+    receiver: Receiver,
+    function: Callable[..., object],
+    rule: Rule,
+    key: Hashable,
+    *,
+    is_open: bool,
 ) -> _Connection:
     """
     Return the connection of *function* under *key*: the same one when it is connected again.
@@ -213,7 +281,7 @@ def _weak_connection(
     if not connections:
         owner = function.__self__ if inspect.ismethod(function) else function
         weakref.finalize(owner, connections.clear).atexit = False
-    return connections.setdefault(key, _Connection(receiver, function, rule))
+    return connections.setdefault(key, _Connection(receiver, function, rule, is_open=is_open))
 
 
 def _key_of(function: Callable[..., object]) -> Hashable:

@@ -25,13 +25,17 @@ from .exceptions import (
 from .signal_paths import paths_of, signal_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 
     from django.dispatch import Signal
 
     from .options import Options
 
-__all__ = ["Receiver", "get", "name_for", "name_of", "names", "register", "subscribe"]
+__all__ = ["Receiver", "get", "known", "name_for", "name_of", "names", "register", "subscribe"]
+
+
+#: Characters of a name: what the ledger's columns take.
+LONGEST_NAME = 255
 
 
 class Receiver:
@@ -51,7 +55,8 @@ class Receiver:
         self.place = _place_of(function)  #: ``"file:line"``, for messages.
         self.module = getattr(function, "__module__", None)
         self.doc = function.__doc__
-        self.signals: weakref.WeakSet[Signal] = weakref.WeakSet()  #: What it is connected to.
+        #: What it is connected to, with those senders that are models or names of them; None: all.
+        self.signals: weakref.WeakKeyDictionary[Signal, set[Any]] = weakref.WeakKeyDictionary()
         #: What keeps each connection of the function alive, as long as itself lives.
         self.connections: dict[Hashable, Any] = {}
         self._function = weak_reference(function)
@@ -165,6 +170,12 @@ def register(
             f"Write aliases=[{aliases!r}]."
         )
     receiver = Receiver(function, name=name or name_of(function), aliases=aliases, options=options)
+    for key in (receiver.name, *receiver.aliases):
+        if len(key) > LONGEST_NAME:
+            raise RegistrationError(
+                f"cannot register {key[:40]!r}... at {receiver.place}: expected a name of at most "
+                f"{LONGEST_NAME} characters, got: {len(key)}. Give it a shorter one with name=..."
+            )
     with _lock:
         for key in (receiver.name, *receiver.aliases):
             other = _receivers.get(key)
@@ -222,6 +233,15 @@ def names() -> list[str]:
         name
         for name, receiver in list(_receivers.items())
         if name == receiver.name and receiver.function is not None
+    ]
+
+
+def known(*, without: Collection[str] = ()) -> list[str]:
+    """Return the names and aliases of all live receivers but those called *without*."""
+    return [
+        name
+        for name, receiver in list(_receivers.items())
+        if receiver.function is not None and receiver.name not in without
     ]
 
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from .dispatch import outlet
 from .executor import execute
 from .outcomes import run_each
+from .sending.dispatch import outlet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from .envelope import Envelope
-    from .message import Message
+    from .wire.envelope import Envelope
+    from .wire.message import Message
 
 __all__ = ["capture", "run_inline"]
 

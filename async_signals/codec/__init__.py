@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from . import (  # noqa: F401
     app_configs,
+    changes,
     containers,
+    fields,
     files,
     importables,
     instances,
     lazies,
     models,
     moments,
+    querysets,
     records,
     scalars,
     task_results,
@@ -24,5 +27,7 @@ from . import (  # noqa: F401
 )
 from .arguments import decode, decoding, encode
 from .custom import register
+from .labels import row_label, sender_label
+from .models import rehearsal
 
-__all__ = ["decode", "decoding", "encode", "register"]
+__all__ = ["decode", "decoding", "encode", "register", "rehearsal", "row_label", "sender_label"]

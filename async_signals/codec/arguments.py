@@ -6,7 +6,7 @@ import contextvars
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import DecodeError, SerializationError
-from .table import CURE, MAX_DEPTH, Encoder, Unsendable, decode_value
+from .table import CURE, MAX_DEPTH, Encoder, Unsendable, decode_value, is_plain
 
 if TYPE_CHECKING:
     from .table import Mode
@@ -37,7 +37,7 @@ def encode(
     encoded = {}
     for name, value in arguments.items():
         try:
-            if name == "$":
+            if name == "$" or not is_plain(name):
                 raise Unsendable(value, "expected a name other than that of a tag")  # noqa: TRY301
             encoded[name] = encoder.encode(value)
         except Unsendable as exc:
@@ -47,7 +47,7 @@ def encode(
                 value_type=_name_of(exc.value_type),
                 reason=exc.reason,
                 cure=exc.cure.format(argument=name),
-            ) from None
+            ) from exc.__cause__
         except RecursionError:
             raise SerializationError(
                 receiver=receiver,

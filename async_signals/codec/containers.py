@@ -7,13 +7,14 @@ taken for one of our tags is written as pairs, so no data can pose as a type.
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from .table import Unsendable, add_tag, add_type, decode_value
+from .table import Unsendable, add_tag, add_type, decode_value, is_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from .table import Encoder
 
@@ -30,10 +31,14 @@ def _encode_items(values: Collection[Any], encoder: Encoder) -> list[Any]:
 
 
 def _encode_dict(values: dict[Any, Any], encoder: Encoder) -> Any:
-    encode, encoded = encoder.encode, {}
-    for key, value in values.items():
-        if type(key) is not str or key == "$":
-            return {"$": "dict", "v": _encode_pairs(values, encoder)}
+    encode = encoder.encode
+    encoded: dict[str, Any] = {}
+    items = iter(values.items())
+    for key, value in items:
+        if type(key) is not str or key == "$" or not (key.isascii() or is_plain(key)):
+            # What came before is encoded already, as its keys are: never encode a level twice.
+            rest = itertools.chain([(key, value)], items)
+            return {"$": "dict", "v": [*encoded.items(), *_encode_pairs(rest, encoder)]}
         try:
             encoded[key] = encode(value)
         except Unsendable as exc:
@@ -42,9 +47,9 @@ def _encode_dict(values: dict[Any, Any], encoder: Encoder) -> Any:
     return encoded
 
 
-def _encode_pairs(values: dict[Any, Any], encoder: Encoder) -> list[Any]:
+def _encode_pairs(items: Iterable[tuple[Any, Any]], encoder: Encoder) -> list[Any]:
     encode, encoded = encoder.encode, []
-    for key, value in values.items():
+    for key, value in items:
         try:
             encoded.append((encode(key), encode(value)))
         except Unsendable as exc:
@@ -54,7 +59,7 @@ def _encode_pairs(values: dict[Any, Any], encoder: Encoder) -> list[Any]:
 
 
 def _encode_ordered(values: OrderedDict[Any, Any], encoder: Encoder) -> Any:
-    return {"$": "ordereddict", "v": _encode_pairs(values, encoder)}
+    return {"$": "ordereddict", "v": _encode_pairs(values.items(), encoder)}
 
 
 def _encode_tuple(values: tuple[Any, ...], encoder: Encoder) -> Any:

@@ -33,7 +33,7 @@ def path_of(value: Any) -> str:
         found = find(path)
     except LookupError:
         found = None
-    if found is not value:
+    if found is not value or value.__module__ == "__main__":  # The worker's is another one.
         raise Unsendable(value, f"expected what can be imported as {path}", CURE)
     return path
 
@@ -87,11 +87,11 @@ def _encode_function(value: Any, encoder: Encoder) -> Any:
 
 
 def _encode_member(value: enum.Enum, encoder: Encoder) -> Any:
-    kind = type(value)
-    if value.name in kind.__members__:
-        return {"$": "enum", "v": [path_of(kind), value.name]}
+    kind, name = type(value), value._name_  # Past name and value, which a class may redefine.
+    if kind.__members__.get(name) is value:
+        return {"$": "enum", "v": [path_of(kind), name]}
     if isinstance(value, enum.Flag):
-        return {"$": "flag", "v": [path_of(kind), encoder.encode(value.value)]}
+        return {"$": "flag", "v": [path_of(kind), encoder.encode(value._value_)]}
     raise Unsendable(value, "expected a named member of an enum")
 
 
@@ -112,7 +112,7 @@ def _decode_flag(data: Any) -> enum.Flag:
     member = kind._value2member_map_.get(value)
     if member is None:
         member = enum.Flag.__dict__["_missing_"].__func__(kind, value)
-    if type(member) is not kind or member.value != value:
+    if type(member) is not kind or member._value_ != value:
         raise LookupError(path)
     return member
 

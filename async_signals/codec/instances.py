@@ -15,7 +15,8 @@ from django.db.models import Model
 
 from ..exceptions import MissingInstanceError
 from . import snapshots
-from .models import decode_key, label_of, model_at, rows_of
+from .fields import encode_key
+from .models import decode_key, is_rehearsal, label_of, model_at, rows_of, stand_in
 from .table import Unsendable, add_family, add_tag
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def _encode_instance(instance: Model, encoder: Encoder) -> Any:
         snapshot = snapshots.take(instance, encoder)
         if encoder.instance == "snapshot":
             pk = None
-    data = [label_of(kind), state.db, encoder.encode(pk), snapshot]
+    key = None if pk is None else _encode_key(kind, pk, encoder)
+    data = [label_of(kind), state.db, key, snapshot]
     if both:
         return {"$": "both", "v": [*data, encoder.fallback]}
     return {"$": "model", "v": data}
@@ -47,6 +49,16 @@ def _encode_instance(instance: Model, encoder: Encoder) -> Any:
 def _key_of(instance: Model) -> Any:
     pk = instance.pk
     return None if type(pk) is tuple and None in pk else pk  # A composite one, not complete.
+
+
+def _encode_key(model: type[Model], pk: Any, encoder: Encoder) -> Any:
+    if type(pk) is int:  # Most are.
+        return encoder.encode(pk)
+    try:
+        return encode_key(model, pk, encoder)
+    except Unsendable as exc:
+        exc.path.append(".pk")
+        raise
 
 
 def _decode_instance(data: Any) -> Model:
@@ -69,12 +81,15 @@ def _decode_both(data: Any) -> Model:
 
 
 def _fetch(model: type[Model], alias: str | None, pk: Any) -> Model | None:
+    if is_rehearsal.get():
+        return stand_in(model, alias, pk)
     try:
         found: Model = rows_of(model, alias).get(pk=pk)
     except model.DoesNotExist:  # type: ignore[attr-defined]  # Each model has its own.
         return None
     except DataError:  # A key that the column cannot have: a fault of the message.
         raise ValueError(model._meta.label) from None
+    found._state.db = alias  # As it was: None leaves the database to the router.
     return found
 
 

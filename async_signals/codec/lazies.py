@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.functional import LazyObject, Promise
 
-from .table import add_family
+from .table import Unsendable, add_family
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -25,6 +25,12 @@ def _encode_object(value: LazyObject[Any], encoder: Encoder) -> Any:
 def _encode_promise(value: Promise, encoder: Encoder) -> Any:
     # What lazy() was given: its result need not be a str.
     _, (function, args, kwargs, *_) = value.__reduce__()  # type: ignore[misc]  # A str to mypy.
+    if type(args) is not tuple:  # ngettext_lazy() without its number says something else here.
+        raise Unsendable(
+            value,
+            "expected a text, not one that waits for its number",
+            "Give it the number first: text % number.",
+        )
     return encoder.encode(function(*args, **kwargs))
 
 

@@ -1,11 +1,9 @@
-"""
-Model classes, by their labels, and querysets, as the rows that they held.
-
-Of all that is encoded only a queryset that was not evaluated yet reads the database.
-"""
+"""Model classes, by their labels, and how their rows are found by primary keys."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,8 @@ from .importables import imported, path_of
 from .table import Unsendable, add_family, add_tag, add_type, decode_value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .table import Encoder
 
 #: Beyond that of every database's numbers, and harmless as a Python int.
@@ -46,7 +46,8 @@ def label_of(model: type[Model]) -> str:
 
 
 def _encode_class(value: type, encoder: Encoder) -> Any:
-    if issubclass(value, Model) and not value._meta.abstract:
+    # Model itself has no options.
+    if issubclass(value, Model) and value is not Model and not value._meta.abstract:
         return {"$": "class", "v": ["model", label_of(value)]}
     return {"$": "class", "v": ["path", path_of(value)]}
 
@@ -69,7 +70,7 @@ add_tag("class", _decode_class)
 add_type(type(DEFERRED), _encode_deferred)
 add_tag("deferred", lambda data: DEFERRED)
 
-# -- QuerySets: the rows that they held, as primary keys
+# -- Rows, by primary keys
 
 
 def rows_of(model: type[Model], alias: str | None) -> QuerySet[Any]:
@@ -96,25 +97,25 @@ def decode_key(data: Any) -> Any:
     return key
 
 
-def _encode_queryset(queryset: QuerySet[Any], encoder: Encoder) -> Any:
-    # The origin of a deletion: its rows are gone, and listing them would cost a query for each
-    # instance deleted.
-    pks = [] if encoder.gone else [encoder.encode(pk) for pk in _primary_keys(queryset)]
-    return {"$": "queryset", "v": [label_of(queryset.model), queryset.db, pks]}  # type: ignore[arg-type]  # A class is hashable.
+# -- Rehearsals: decoding without a row
+
+#: Whether rows are not fetched: what refers to one becomes an instance with nothing but its key.
+is_rehearsal: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "async_signals_rehearsal", default=False
+)
 
 
-def _primary_keys(queryset: QuerySet[Any]) -> list[Any]:
-    rows = queryset._result_cache
-    if rows is not None and all(isinstance(row, Model) for row in rows):
-        return [row.pk for row in rows]
-    return list(queryset.values_list("pk", flat=True))
+@contextlib.contextmanager
+def rehearsal() -> Iterator[None]:
+    """Decode without a query inside the ``with`` block, as if every row were there."""
+    token = is_rehearsal.set(True)
+    try:
+        yield
+    finally:
+        is_rehearsal.reset(token)
 
 
-def _decode_queryset(data: Any) -> QuerySet[Any]:
-    label, alias, pks = data
-    rows = rows_of(model_at(label), alias)
-    return rows.filter(pk__in=[decode_key(pk) for pk in pks]) if pks else rows.none()
-
-
-add_family(lambda kind: issubclass(kind, QuerySet), _encode_queryset)
-add_tag("queryset", _decode_queryset)
+def stand_in(model: type[Model], alias: str | None, pk: Any) -> Model:
+    """Return an instance that has its key; all its other fields are deferred."""
+    names = [field.attname for field in model._meta.pk_fields]
+    return model.from_db(alias, names, pk if len(names) > 1 else [pk])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import pickle
 import zoneinfo
 from typing import TYPE_CHECKING, Any
 
-from .table import Unsendable, add_tag, add_type
+from .table import Unsendable, add_tag, add_type, decode_value
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -28,17 +29,28 @@ def _is_zone(key: str | None) -> bool:
     return key is not None and key.removeprefix("posix/").removeprefix("right/") in _zones()
 
 
-def _encode_zone(value: dt.datetime | dt.time) -> Any:
+def _is_of_its_name(zone: zoneinfo.ZoneInfo) -> bool:
+    """Whether *zone* has the data of its key: ``from_file()`` takes any file under any key."""
+    if zone is zoneinfo.ZoneInfo(zone.key):
+        return True
+    try:
+        zone.__reduce__()
+    except pickle.PicklingError:  # So does the standard library refuse one from a file.
+        return False
+    return True
+
+
+def _encode_zone(value: dt.datetime | dt.time, encoder: Encoder) -> Any:
     zone = value.tzinfo
     if zone is None:
         return None
     if zone is dt.UTC:
         return _UTC
-    if type(zone) is zoneinfo.ZoneInfo and _is_zone(zone.key):
+    if type(zone) is zoneinfo.ZoneInfo and _is_zone(zone.key) and _is_of_its_name(zone):
         return zone.key
     if type(zone) is dt.timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # Its pickled form.
-        return [offset.days, offset.seconds, offset.microseconds, *name]
+        return [offset.days, offset.seconds, offset.microseconds, *map(encoder.encode, name)]
     raise Unsendable(
         value, f"expected a zoneinfo or fixed-offset time zone, not {type(zone).__qualname__}"
     )
@@ -55,17 +67,19 @@ def _decode_zone(data: Any) -> dt.tzinfo | None:
             raise LookupError(data)
         return zoneinfo.ZoneInfo(data)
     days, seconds, microseconds, *name = data
-    return dt.timezone(dt.timedelta(days, seconds, microseconds), *name)
+    return dt.timezone(dt.timedelta(days, seconds, microseconds), *map(decode_value, name))
 
 
 def _encode_datetime(value: dt.datetime, encoder: Encoder) -> Any:
+    zone = _encode_zone(value, encoder)  # First: a zone that may not travel is not asked either.
     text = value.isoformat()[: 26 if value.microsecond else 19]  # Without the offset.
-    return {"$": "datetime", "v": [text, _encode_zone(value), value.fold]}
+    return {"$": "datetime", "v": [text, zone, value.fold]}
 
 
 def _encode_time(value: dt.time, encoder: Encoder) -> Any:
+    zone = _encode_zone(value, encoder)
     text = value.isoformat()[: 15 if value.microsecond else 8]
-    return {"$": "time", "v": [text, _encode_zone(value), value.fold]}
+    return {"$": "time", "v": [text, zone, value.fold]}
 
 
 def _encode_date(value: dt.date, encoder: Encoder) -> Any:

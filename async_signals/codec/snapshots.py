@@ -1,28 +1,37 @@
 """
 The fields of a model instance, as they were at send.
 
-A value of a type that the codec does not know goes through its field's own
-``value_to_string()`` and ``to_python()``, as in Django's fixtures, where nothing is lost by it.
+A value of a type that the codec does not know travels as the text that its field makes of it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db import models
+from django.db.models import JSONField, Value
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.fields.files import FieldFile
 
 from ..exceptions import DecodeError
+from .fields import read, text_of
 from .files import name_of
 from .table import Unsendable, decode_value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.models import Field, Model
 
     from .table import Encoder
 
-#: Left to the field: its text, or its default in the database.
-_AS_TEXT, _AS_DEFAULT = "text", "default"
+#: Left to the field: its text, its default in the database, or the null of JSON.
+_AS_TEXT, _AS_DEFAULT, _AS_NULL = "text", "default", "null"
+
+#: How the null of JSON, which is not that of SQL, is given to a JSONField.
+_NULLS: dict[type, Callable[[], Any]] = {Value: lambda: Value(None, JSONField())}
+if hasattr(models, "JSONNull"):  # From Django 6.1 on.
+    _NULLS[models.JSONNull] = models.JSONNull
 
 
 def take(instance: Model, encoder: Encoder) -> list[Any]:
@@ -34,7 +43,7 @@ def take(instance: Model, encoder: Encoder) -> list[Any]:
         # Deferred fields are those that the instance does not have: reading one would query.
         if name in held:
             try:
-                values[name] = _encode_field(field, held[name], instance, encoder)
+                values[name] = _encode_field(field, held[name], encoder)
             except Unsendable as exc:
                 exc.path.append(f".{name}")
                 raise
@@ -64,45 +73,36 @@ def rebuild(model: type[Model], alias: str | None, snapshot: Any) -> Model:
     return instance
 
 
-def _encode_field(field: Field[Any, Any], value: Any, instance: Model, encoder: Encoder) -> Any:
+def _encode_field(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
     if isinstance(value, FieldFile):
         value = name_of(value)
-    depth = encoder.depth
     try:
         return encoder.encode(value)
     except Unsendable:
-        encoder.depth = depth
         if isinstance(value, DatabaseDefault):
             return {"$": "field", "v": [_AS_DEFAULT, None]}
+        if type(value) in _NULLS and value.value is None and isinstance(field, JSONField):
+            return {"$": "field", "v": [_AS_NULL, type(value).__name__]}
         if hasattr(value, "resolve_expression"):
             raise Unsendable(
                 value,
                 "expected a value, not an expression that only the database can compute",
                 "Call instance.refresh_from_db() first, or choose instance='reference'.",
             ) from None
-        text = _text_of(field, value, instance)
+        text = text_of(field, value)
         if text is None:
             raise
-        return {"$": "field", "v": [_AS_TEXT, text]}
-
-
-def _text_of(field: Field[Any, Any], value: Any, instance: Model) -> str | None:
-    """Return the field's own text for *value*; None: it does not lead back to the value."""
-    try:
-        text = field.value_to_string(instance)
-        back = field.to_python(text)
-        faithful = type(text) is str and type(back) is type(value) and back == value
-    except Exception:  # noqa: BLE001  (the field's code may raise anything: then it cannot)
-        return None
-    return text if faithful else None
+        return {"$": "field", "v": [_AS_TEXT, encoder.encode(text)]}
 
 
 def _decode_field(field: Field[Any, Any], data: Any) -> Any:
     if type(data) is not dict or data.get("$") != "field":
         return decode_value(data)
     how, text = data["v"]
-    if how == _AS_TEXT and type(text) is str:
-        return field.to_python(text)
+    if how == _AS_TEXT:
+        return read(field, text)
     if how == _AS_DEFAULT and field.has_db_default():
         return field.get_default()  # What Django gives a new instance: a DatabaseDefault.
+    if how == _AS_NULL and isinstance(field, JSONField):
+        return {kind.__name__: make for kind, make in _NULLS.items()}[text]()
     raise LookupError(how)

@@ -7,6 +7,7 @@ beside this one put their types in; nothing here knows any but the plainest.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from django.core.exceptions import ValidationError
@@ -20,13 +21,24 @@ if TYPE_CHECKING:
     Decode: TypeAlias = Callable[[Any], Any]
     Mode: TypeAlias = Literal["reference", "snapshot", "both"]
 
-CURE = "Leave it out with @async_receiver(..., exclude=[{argument!r}]), or send its primary key."
+CURE = (
+    "Leave it out with @async_receiver(..., exclude=[{argument!r}]), or send plain values, such as "
+    "a primary key, in its place."
+)
 
 #: Beyond this, JSON readers other than Python's may lose digits.
 PLAIN_INT = 2**53
 
+#: Between two halves of a character that JSON readers would join.
+SEAM = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
+
 #: Levels of nesting. The worker, whose stack is another, must be able to read what was sent.
 MAX_DEPTH = 100
+
+
+def is_plain(text: str) -> bool:
+    """Whether *text* comes back from JSON as it is: without adjacent halves of a character."""
+    return text.isascii() or SEAM.search(text) is None
 
 
 class Unsendable(Exception):  # noqa: N818  (never leaves the codec)
@@ -43,7 +55,7 @@ class Unsendable(Exception):  # noqa: N818  (never leaves the codec)
 _NESTED = frozenset({dict, list})
 
 #: What a decoder raises for content that is none.
-_MALFORMED = (
+MALFORMED = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -51,6 +63,9 @@ _MALFORMED = (
     ValidationError,
     ValueError,
 )
+
+#: What JSON has as it is.
+_PLAIN = frozenset({bool, type(None)})
 
 #: Types that were put into the table by themselves.
 _by_type: dict[type, Encode] = {}
@@ -78,12 +93,12 @@ def add_tag(tag: str, decode: Decode) -> None:
 
 def is_known(kind: type) -> bool:
     """Whether *kind* itself, not only its family, is in the table."""
-    return kind in _by_type
+    return kind in _by_type or kind in _PLAIN
 
 
 def is_tag(tag: str) -> bool:
-    """Whether *tag* has a meaning."""
-    return tag in _by_tag
+    """Whether *tag* has a meaning, or may get one: those without a dot are the codec's own."""
+    return tag in _by_tag or "." not in tag
 
 
 class Encoder:
@@ -108,23 +123,35 @@ class Encoder:
             RecursionError: It is nested deeper than MAX_DEPTH, or contains itself.
         """
         kind = type(value)
-        if kind is str or kind is bool or value is None:
+        if kind is str:
+            if value.isascii() or SEAM.search(value) is None:  # is_plain(), without a call.
+                return value
+        elif kind is bool or value is None:
             return value
         if kind is int and -PLAIN_INT < value < PLAIN_INT:
             return value
-        entry = _met.get(kind) or _find(kind, value)
         if self.depth >= MAX_DEPTH:
             raise RecursionError
         self.depth += 1
-        encoded = entry(value, self)
-        self.depth -= 1
-        return encoded
+        try:
+            return (_met.get(kind) or _find(kind, value))(value, self)
+        except (Unsendable, RecursionError):
+            raise
+        except Exception as exc:  # Code of the value's own: a lazy object, a registered function.
+            raise Unsendable(
+                value,
+                f"expected a value that can be read, not one that raises {type(exc).__name__}",
+            ) from exc
+        finally:
+            self.depth -= 1
 
     def encode_attributes(self, values: Mapping[str, object]) -> dict[str, Any]:
         """Return *values*, attributes by name, each as JSON; raises as ``encode()`` does."""
         encoded = {}
         for name, value in values.items():
             try:
+                if type(name) is not str or not is_plain(name):
+                    raise Unsendable(value, "expected an attribute whose name is a plain text")  # noqa: TRY301
                 encoded[name] = self.encode(value)
             except Unsendable as exc:
                 exc.path.append(f".{name}")
@@ -168,7 +195,7 @@ def decode_value(data: Any) -> Any:
         )
     try:
         return decode(data["v"])
-    except _MALFORMED as exc:
+    except MALFORMED as exc:
         # The kind of fault only: what it quotes may be data that a log must not hold.
         raise DecodeError(
             f"cannot decode a value of type {tag!r}: expected the JSON that this release writes, "

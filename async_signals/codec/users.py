@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .importables import find
-from .table import add_family, add_tag
+from .table import add_family, add_tag, decode_value
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -19,8 +19,16 @@ def _is_anonymous(kind: type) -> bool:
 
 
 def _encode_anonymous(value: object, encoder: Encoder) -> Any:
-    return {"$": "anonymous", "v": None}
+    held = vars(value)  # Nothing by itself: what a middleware has put there.
+    return {"$": "anonymous", "v": encoder.encode_attributes(held) if held else None}
+
+
+def _decode_anonymous(data: Any) -> Any:
+    user = find(f"{_MODULE}:{_NAME}")()
+    if data is not None:
+        vars(user).update({name: decode_value(value) for name, value in data.items()})
+    return user
 
 
 add_family(_is_anonymous, _encode_anonymous)
-add_tag("anonymous", lambda data: find(f"{_MODULE}:{_NAME}")())
+add_tag("anonymous", _decode_anonymous)

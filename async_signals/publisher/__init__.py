@@ -20,12 +20,15 @@ from kombu.exceptions import KombuError
 from ..conf import get_settings
 from ..exceptions import PublishError
 from ..outcomes import run_each
+from ..wire.message import Message
 from .connections import acquire
+from .sharing import shares
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..message import Message
+    from ..registry import Receiver
+    from ..wire.envelope import Reference
     from .connections import Connection
 
 __all__ = [
@@ -36,12 +39,14 @@ __all__ = [
     "is_eager",
     "is_unconfigured",
     "publish",
+    "shared_out",
 ]
 
 #: Seconds within which a broker that is well takes a message; more is counted as waiting.
 HEALTHY = 0.1
 
-#: Header of every message of ours, so that a worker knows one even where the task is unknown.
+#: Header of every message of ours, so that a worker knows one even where the task is unknown:
+#: "plain", "robust", or "stored" where the delivery itself is in the ledger.
 HEADER = "async_signals"
 
 #: The arguments are data of the site: they belong into no header, event or log.
@@ -61,27 +66,38 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
     """
     try:
         app = celery_app()
-    except ImportError as exc:
-        return [(message, exc) for message in messages]
+    except ImportError as error:
+        return [(message, error) for message in messages]
     if app.conf.task_always_eager:
         run_each(lambda message: _apply(app, message), messages)
         return []
     refused: list[tuple[Message, Exception]] = []
+    deadline = time.monotonic() + get_settings().publish_timeout
     broken = _publish(app, messages, refused)
-    if broken is None or not broken.at_once:
+    if broken is None or not broken.answers:
         return refused + (broken.failed if broken is not None else [])
     # Brokers close idle connections: once more, on a new one. Where the broker hung up over
     # one message, as over a queue that it knows otherwise, each by itself.
     again = [broken.messages]
     if broken.over_a_message:
         again = [[message] for message in broken.messages]
+    reason = broken.exc
     lost: list[tuple[Message, Exception]] = []
-    while again and (broken is None or broken.at_once):
+    while again and (broken is None or broken.answers) and time.monotonic() < deadline:
         broken = _publish(app, again.pop(0), refused)
-        lost += broken.failed if broken is not None else []
-    if broken is not None:  # It has fallen silent meanwhile: not another wait for each.
-        lost += [(message, broken.exc) for batch in again for message in batch]
+        if broken is not None:
+            lost, reason = lost + broken.failed, broken.exc
+    # It has fallen silent meanwhile, or takes too long: not another wait for each.
+    lost += [(message, reason) for batch in again for message in batch]
     return refused + lost
+
+
+def shared_out(receiver: Receiver, references: Sequence[Reference]) -> list[Message]:
+    """Return the messages for deliveries of *receiver* that are in the ledger, in their order."""
+    try:
+        return list(shares(celery_app(), receiver, references))
+    except ImportError:  # To be told where it is published.
+        return [Message.to(receiver, each) for each in references]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,8 +106,13 @@ class _Broken:
 
     messages: list[Message]  #: Those that it cannot be said to have taken.
     exc: Exception
-    at_once: bool  #: It took no time.
     over_a_message: bool  #: It was not the connection's fault.
+    took: float  #: Seconds.
+
+    @property
+    def answers(self) -> bool:
+        """Whether the broker is there, as far as can be told."""
+        return self.over_a_message or self.took < get_settings().publish_timeout / 10
 
     @property
     def failed(self) -> list[tuple[Message, Exception]]:
@@ -121,8 +142,8 @@ def _publish(
         return _Broken(
             [*unanswered, *waiting],
             exc,
-            at_once=time.monotonic() - started < get_settings().publish_timeout / 10,
             over_a_message=connection is not None and isinstance(exc, connection.channel_errors),
+            took=time.monotonic() - started,
         )
     if connection.confirms is not None:
         refusal = PublishError("the broker refused the message")
@@ -179,13 +200,20 @@ def _apply(app: celery.Celery, message: Message, **how: Any) -> None:
         )
     task.apply_async(
         (message.wire,),
-        task_id=message.envelopes[0].id,
-        headers={HEADER: "1"},
+        task_id=message.deliveries[0].id,
+        headers={HEADER: _kind_of(message)},
         add_to_parent=False,
         **WITHOUT_DATA,
-        **receiver.options.for_publish(),
+        **receiver.options.for_publish(at_once=message.is_reference),
         **how,
     )
+
+
+def _kind_of(message: Message) -> str:
+    """Return what tells a worker who has the delivery, also where it does not know the task."""
+    if message.is_reference:
+        return "stored"
+    return "robust" if message.receiver.options.robust else "plain"
 
 
 def celery_app() -> celery.Celery:

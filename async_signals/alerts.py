@@ -1,0 +1,198 @@
+"""
+Tell people about failures: once when a new kind begins, and once when it is over.
+
+Listens to this package's own signals. What is sent was masked before; nothing here breaks what
+it tells of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import TYPE_CHECKING, Any, Literal
+
+from django.core.mail import mail_admins
+from django.utils.module_loading import import_string
+
+from . import signals
+from .conf import get_settings
+from .ledger import alias, groups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .delivery import Delivery
+    from .ledger.failures import Failure
+
+__all__ = ["Alert", "connect"]
+
+logger = logging.getLogger("async_signals")
+
+#: Seconds that connecting to the webhook, and each of its answers, may take.
+_TIMEOUT = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """What people are told about one kind of failure; the body of the webhook."""
+
+    state: Literal["failing", "recovered"]
+    delivery: str  #: Id of the delivery that was the first, or the last one.
+    receiver: str
+    exception: str  #: Import path; empty: its worker died.
+    message: str  #: Masked.
+    fingerprint: str
+
+    @property
+    def title(self) -> str:
+        """One line for people."""
+        if self.state == "recovered":
+            return f"{self.receiver} has recovered from {self.exception or 'deaths of its worker'}"
+        return f"{self.receiver} is failing: {self.exception or 'its worker died'}"
+
+    @property
+    def text(self) -> str:
+        """A few lines for people."""
+        if self.state == "recovered":
+            how = "No delivery that failed so is failed or waits for another attempt any more."
+        else:
+            how = "Equal failures are not told of again until all of their deliveries are through."
+        return (
+            f"{self.title}\n{self.message}\n\n{how}\n\n"
+            f"Delivery: {self.delivery}\nFingerprint: {self.fingerprint}\n"
+        )
+
+
+def connect() -> None:
+    """Listen to what happens to deliveries; called when the app is ready, twice does no harm."""
+    signals.delivery_failed.connect(_on_failed, dispatch_uid="async_signals.alerts")
+    signals.delivery_retrying.connect(_on_retrying, dispatch_uid="async_signals.alerts")
+    for signal in (signals.delivery_succeeded, signals.delivery_discarded):
+        signal.connect(_on_ended, dispatch_uid="async_signals.alerts")
+
+
+def _on_failed(*, delivery: Delivery, failure: Failure | None = None, **kwargs: object) -> None:
+    if failure is None or not _channels():
+        return
+    using = alias()
+    try:
+        if not groups.take_alert(failure.fingerprint, using):
+            return
+        alert = Alert(
+            state="failing",
+            delivery=str(delivery.id),
+            receiver=delivery.receiver,
+            exception=failure.exception,
+            message=failure.message,
+            fingerprint=failure.fingerprint,
+        )
+        if not _send(alert):
+            groups.give_back_alert(failure.fingerprint, using)
+    except Exception:
+        logger.exception("cannot alert about %s of delivery %s.", failure.exception, delivery.id)
+    finally:
+        _tell_recoveries(delivery, failure.fingerprint)
+
+
+def _on_retrying(*, delivery: Delivery, failure: Failure | None = None, **kwargs: object) -> None:
+    # Nobody is told of it, but what it failed of before may be over.
+    if failure is not None and delivery.attempt > 1 and _channels():
+        _tell_recoveries(delivery, failure.fingerprint)
+
+
+def _on_ended(*, delivery: Delivery, fingerprint: str = "", **kwargs: object) -> None:
+    if fingerprint and _channels():
+        _tell_recoveries(delivery, fingerprint)
+
+
+def _tell_recoveries(delivery: Delivery, fingerprint: str) -> None:
+    """Tell of each kind of failure that the delivery ever had, and that is over now."""
+    using = alias()
+    try:
+        for each in groups.alerted(delivery.id, fingerprint, using):
+            if groups.take_recovery(each, using):
+                group = groups.find(each, using)
+                _send(
+                    Alert(
+                        state="recovered",
+                        delivery=str(delivery.id),
+                        receiver=delivery.receiver,
+                        exception=group.exception if group else "",
+                        message=group.message if group else "",
+                        fingerprint=each,
+                    )
+                )
+    except Exception:
+        logger.exception("cannot tell of the recovery of %s.", delivery.receiver)
+
+
+def _channels() -> dict[str, Callable[[Alert], None]]:
+    """Return how to tell people, by what it is called in the settings."""
+    settings = get_settings()
+    channels: dict[str, Callable[[Alert], None]] = {}
+    if settings.alert_admins:
+        channels["ALERT_ADMINS"] = _mail
+    if url := settings.alert_webhook:
+        channels["ALERT_WEBHOOK"] = lambda alert: _post(alert, url)
+    return channels
+
+
+def _send(alert: Alert) -> bool:
+    """Return whether somebody was told; what fails is logged."""
+    told = False
+    for name, tell in _channels().items():
+        try:
+            tell(alert)
+            told = True
+        except Exception as exc:  # noqa: BLE001  (a mail backend may raise anything)
+            logger.error(  # noqa: TRY400  (a traceback could show the URL, which is a secret)
+                "cannot alert that %s: expected %s to take it, got: %s. Correct the setting, or "
+                "what it leads to; a failure that nobody was told of is alerted about again.",
+                alert.title,
+                name,
+                _reason(exc),
+            )
+    return told
+
+
+def _reason(exc: Exception) -> str:
+    """Return what went wrong without what an error may quote: addresses, URLs, passwords."""
+    if isinstance(exc, urllib.error.HTTPError):
+        return f"HTTP status {exc.code}"
+    reason = getattr(exc, "reason", None)
+    return type(reason if isinstance(reason, Exception) else exc).__name__
+
+
+def _mail(alert: Alert) -> None:
+    backend = get_settings().alert_email_backend
+    way: dict[str, Any] = {}
+    if backend is not None:
+        # A word without dots is an alias in MAILERS, which Django has since 6.1.
+        way = {"connection": import_string(backend)()} if "." in backend else {"using": backend}
+    # A message has lines, a subject must not.
+    mail_admins(" ".join(alert.title.split())[:200], alert.text, **way)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST arrives as a GET without its body, or elsewhere than the site has said."""
+
+    def redirect_request(self, *args: Any) -> None:
+        """Let the answer be an error."""
+
+
+def _post(alert: Alert, url: str) -> None:
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("expected a URL that begins with http:// or https://")
+    body = {"version": 1, **dataclasses.asdict(alert), "text": alert.text}
+    request = urllib.request.Request(  # noqa: S310  (the scheme is checked)
+        url,
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", "User-Agent": "django-async-signals"},
+        method="POST",
+    )
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT):
+        pass  # That it was taken is all there is to know.

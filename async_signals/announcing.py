@@ -1,0 +1,58 @@
+"""Lifecycle signals are sent so that nothing that their receivers do changes a delivery."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from . import registry
+from .delivery import running
+from .exceptions import ReceiverNotFoundError
+
+if TYPE_CHECKING:
+    from django.dispatch import Signal
+
+    from .delivery import Delivery
+
+__all__ = ["announce"]
+
+logger = logging.getLogger("async_signals")
+
+
+def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
+    """
+    Send *signal* about *delivery*; what its receivers raise is logged.
+
+    By its type and place: they have the error of the delivery, which is not masked, and what
+    they raise may quote it.
+    """
+    try:
+        sender = registry.get(delivery.receiver).function
+    except ReceiverNotFoundError:
+        sender = None
+    # What its receivers send was caused by the delivery: without end, were they announced, too.
+    token = running.set(delivery)
+    try:
+        responses = signal.send_robust(sender=sender, delivery=delivery, **named)
+    finally:
+        running.reset(token)
+    for receiver, response in responses:
+        if isinstance(response, Exception):
+            logger.error(
+                "%s failed for %s: %s at %s.",
+                getattr(receiver, "__qualname__", type(receiver).__qualname__),
+                delivery.id,
+                type(response).__qualname__,
+                _place_of(response),
+            )
+
+
+def _place_of(exc: Exception) -> str:
+    """Return where *exc* was raised: file, line, function."""
+    entry = exc.__traceback__
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    if entry is None:
+        return "an unknown place"
+    code = entry.tb_frame.f_code
+    return f"{code.co_filename}:{entry.tb_lineno} in {code.co_name}"

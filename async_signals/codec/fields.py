@@ -1,0 +1,111 @@
+"""
+Values of fields, also of a type that nothing but the field knows.
+
+Such a value goes through its field's own ``value_to_string()`` and ``to_python()``, as in
+Django's fixtures, where nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..exceptions import DecodeError
+from .models import label_of, model_at
+from .table import MALFORMED, Unsendable, add_tag, decode_value
+
+if TYPE_CHECKING:
+    from django.db.models import Field, Model
+
+    from .table import Encoder
+
+
+def encode_value(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
+    """Return *value* as JSON, where need be with the name of *field*; raises Unsendable."""
+    try:
+        return encoder.encode(value)
+    except Unsendable:
+        text = text_of(field, value)
+        if text is None:
+            raise
+        where = [label_of(field.model), field.attname]
+        return {"$": "by_field", "v": [*where, encoder.encode(text)]}
+
+
+def encode_key(model: type[Model], pk: Any, encoder: Encoder) -> Any:
+    """Return the primary key *pk*, also one of several columns, as JSON; raises Unsendable."""
+    fields = model._meta.pk_fields
+    if len(fields) == 1:
+        return encode_value(fields[0], pk, encoder)
+    parts = zip(fields, pk, strict=True)
+    return {"$": "tuple", "v": [encode_value(field, part, encoder) for field, part in parts]}
+
+
+def column_values(model: type[Model], pk: Any) -> tuple[Any, ...]:
+    """Return what the database has for *pk*, column by column: this has a hash, *pk* may not."""
+    fields = model._meta.pk_fields
+    parts = (pk,) if len(fields) == 1 else pk
+    return tuple(f.get_prep_value(part) for f, part in zip(fields, parts, strict=True))
+
+
+def text_of(field: Field[Any, Any], value: Any) -> str | None:
+    """Return the field's own text for *value*; None: it does not lead back to the value."""
+    try:
+        text = _written(field, value)
+        back = field.to_python(text)
+        faithful = type(text) is str and type(back) is type(value) and bool(back == value)
+    except Exception:  # noqa: BLE001  (the field's code may raise anything: then it cannot)
+        return None
+    return text if faithful else None
+
+
+def read(field: Field[Any, Any], text: Any) -> Any:
+    """
+    Return the value of *field* whose text is *text*.
+
+    Raises:
+        DecodeError: The field's code raises what is no word about a text.
+    """
+    text = decode_value(text)
+    if type(text) is not str:
+        raise TypeError
+    try:
+        return field.to_python(text)
+    except MALFORMED:
+        raise
+    except Exception as exc:
+        raise DecodeError(
+            f"cannot decode a value of {field}: expected to_python() to read what "
+            f"value_to_string() has written, got: one that raises {type(exc).__name__}. Run sender "
+            "and worker in one release until the messages of the other are consumed."
+        ) from exc
+
+
+def equal(field: Field[Any, Any], left: Any, right: Any) -> bool:
+    """Whether two values of *field* are equal; where they cannot tell, whether its texts are."""
+    try:
+        return bool(left == right)
+    except Exception:  # noqa: BLE001  (arrays compare item by item, and have no truth)
+        try:
+            return _written(field, left) == _written(field, right)
+        except Exception:  # noqa: BLE001  (the field's code may raise anything)
+            return False
+
+
+def _written(field: Field[Any, Any], value: Any) -> str:
+    while field.remote_field:  # A foreign key has the value of what it refers to.
+        field = field.target_field  # type: ignore[attr-defined]
+    # An instance that has nothing but this value, made without a signal.
+    carrier = object.__new__(field.model)
+    carrier.__dict__[field.attname] = value
+    return field.value_to_string(carrier)
+
+
+def _decode_by_field(data: Any) -> Any:
+    label, name, text = data
+    for field in model_at(label)._meta.concrete_fields:
+        if field.attname == name:
+            return read(field, text)
+    raise LookupError(name)
+
+
+add_tag("by_field", _decode_by_field)

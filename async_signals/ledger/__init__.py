@@ -1,0 +1,79 @@
+"""The ledger's tables: nothing else reads or writes them but what stands on this package."""
+
+from __future__ import annotations
+
+import time
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections, router
+
+from ..models import Delivery, Operation
+
+__all__ = ["alias", "aliases", "begin_writing", "silent"]
+
+#: Seconds before a database that had no tables is asked again, and one that could not be asked;
+#: the latter doubles, up to the longest.
+LOOK_AGAIN, LONGEST_LOOK = 60.0, 3600.0
+
+#: When to ask each database for its tables, by ``time.monotonic()``; None: it has them.
+_next_look: dict[str, float | None] = {}
+#: Seconds that each database which could not be asked was left alone, the last time.
+_left_alone: dict[str, float] = {}
+
+
+def alias() -> str:
+    """Return the alias of the database that has the ledger, as the site's routers say."""
+    return router.db_for_write(Delivery)
+
+
+def aliases() -> list[str]:
+    """
+    Return all databases that may hold deliveries: that of ``alias()``, then the others.
+
+    Durable deliveries stand where their senders write: on each database on which the site's
+    routers allow the tables, and which has them. What Django's tests call a mirror is a replica.
+    """
+    first = alias()
+    return [first, *(each for each in connections if each != first and _has_tables(each))]
+
+
+def silent() -> list[str]:
+    """Return the databases that could not be asked for deliveries when ``aliases()`` last did."""
+    return [each for each in connections if each in _left_alone]
+
+
+def _has_tables(using: str) -> bool:
+    connection = connections[using]
+    if hasattr(connection.cursor, "wrapped"):  # By Django, in a test that may not touch it.
+        return False
+    due = _next_look.get(using, 0.0)
+    if due is None:
+        return True
+    if time.monotonic() < due:
+        return False
+    if connection.settings_dict["TEST"].get("MIRROR"):
+        return False
+    if not router.allow_migrate_model(using, Delivery):
+        return False
+    try:
+        has_tables = Delivery._meta.db_table in connection.introspection.table_names()
+    except (Error, ImproperlyConfigured):
+        connection.close()
+        has_tables = False
+        wait = _left_alone[using] = min(LONGEST_LOOK, _left_alone.get(using, LOOK_AGAIN / 2) * 2)
+    else:
+        _left_alone.pop(using, None)
+        wait = LOOK_AGAIN
+    _next_look[using] = None if has_tables else time.monotonic() + wait
+    return has_tables
+
+
+def begin_writing(using: str) -> None:
+    """
+    Where rows cannot be locked, take the only lock there is: that of SQLite, by a write.
+
+    It waits for its turn. A transaction that reads first and writes then is refused at once where
+    another one has written in between.
+    """
+    if not connections[using].features.has_select_for_update:
+        Operation._base_manager.using(using).filter(by="").update(by="")

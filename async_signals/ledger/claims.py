@@ -1,0 +1,181 @@
+"""
+Who may run a delivery: one worker at a time, and none after it has succeeded.
+
+A delivery that travels whole is claimed by an insert, one that is in the ledger by an update
+of its row. Either has a lease, by the database's clock, and whoever writes a result must hold
+the claim still.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import F
+
+from ..conf import get_settings
+from ..models import Claim, Delivery, State
+from ..processes import is_dead, this_process
+from ..wire.envelope import Envelope, load
+from . import alias
+from .clock import Now
+from .receipts import insert_claim
+from .standing_connection import open_standing
+from .turns import key_of, take
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.db.models.expressions import CombinedExpression
+
+    from ..wire.envelope import Reference
+
+__all__ = [
+    "Run",
+    "claim",
+    "claim_stored",
+    "dead_claim",
+    "held_claim",
+    "held_row",
+    "receipt",
+    "recorded_row",
+    "renew",
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One attempt that a worker has claimed."""
+
+    envelope: Envelope
+    text: str  #: The envelope as the ledger keeps it.
+    using: str  #: Alias of the database that has the claim.
+    worker: str
+    epoch: int = 1  #: Of the claim: a result is written only while it holds.
+    attempts: int = 0  #: That have raised before.
+    is_stored: bool = False  #: It has a row in the ledger.
+    order: str | None = None  #: Key of its turn; None: it has none.
+    queued: float | None = None  #: Seconds from publish to start; None: nobody knows.
+    fingerprint: str = ""  #: Of its last failure.
+    retried_at: dt.datetime | None = None  #: When a person asked for it last.
+
+    @property
+    def since(self) -> dt.datetime:
+        """From when a deadline counts."""
+        return self.retried_at or self.envelope.sent_at
+
+
+def claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
+    """
+    Claim a delivery that travelled whole; None: it was claimed before.
+
+    Raises:
+        DatabaseError: The ledger cannot be reached: nothing is known of the delivery.
+    """
+    using = alias()
+    open_standing(using)
+    is_first = insert_claim(
+        envelope.id,
+        receiver=envelope.receiver,
+        worker=worker,
+        process=this_process(),
+        envelope=text,
+        using=using,
+    )
+    if not is_first:
+        return None
+    return Run(envelope=envelope, text=text, using=using, worker=worker)
+
+
+def claim_stored(reference: Reference, *, worker: str) -> Run | None:
+    """
+    Claim a delivery that is in the ledger; None: it is not to be run for this message.
+
+    Raises:
+        DatabaseError: As ``claim()``.
+        EnvelopeError: Nobody can read what is stored.
+        HeldError: Another one has to be done first.
+    """
+    if not reference.ordered:
+        return _run_of(reference, worker) if _claimed(reference, worker) else None
+    with transaction.atomic(using=reference.using):
+        if not _claimed(reference, worker):
+            return None
+        take(reference.id, reference.using)
+    return _run_of(reference, worker)
+
+
+def _claimed(reference: Reference, worker: str) -> bool:
+    rows = Delivery._base_manager.using(reference.using).filter(pk=reference.id)
+    claimed = rows.filter(epoch=reference.epoch, state__in=(State.PENDING, State.PUBLISHED)).update(
+        state=State.RUNNING,
+        epoch=F("epoch") + 1,
+        publishes=0,
+        due_at=lease_end(),
+        started_at=Now(),
+        worker=worker,
+        process=this_process(),
+    )
+    return bool(claimed)
+
+
+def _run_of(reference: Reference, worker: str) -> Run:
+    row = Delivery._base_manager.using(reference.using).get(pk=reference.id)
+    waited = row.started_at - row.published_at if row.published_at and row.started_at else None
+    return Run(
+        envelope=load(row.envelope),
+        text=row.envelope,
+        using=reference.using,
+        worker=worker,
+        epoch=row.epoch,
+        attempts=row.attempts,
+        is_stored=True,
+        order=key_of(reference.id, reference.using) if reference.ordered else None,
+        queued=max(0.0, waited.total_seconds()) if waited is not None else None,
+        fingerprint=row.fingerprint,
+        retried_at=row.retried_at,
+    )
+
+
+def dead_claim(id: str, using: str) -> Claim | None:  # noqa: A002
+    """Return the claim whose worker is known to have died in the middle; None: no such."""
+    found = Claim._base_manager.using(using).filter(pk=id, done=False).first()
+    return found if found is not None and is_dead(found.process) else None
+
+
+def renew(run: Run) -> bool:
+    """Extend the lease of *run*; False: it was taken away."""
+    if run.is_stored:
+        return bool(held_row(run).update(due_at=lease_end()))
+    return bool(held_claim(run).update(expires_at=lease_end()))
+
+
+def held_row(run: Run) -> QuerySet[Delivery]:
+    """Return the query for the delivery of *run*, empty once its claim does not hold."""
+    return Delivery._base_manager.using(run.using).filter(
+        pk=run.envelope.id, state=State.RUNNING, epoch=run.epoch
+    )
+
+
+def recorded_row(run: Run) -> QuerySet[Delivery]:
+    """Return the query for the delivery of *run*, empty unless this very run has succeeded."""
+    return Delivery._base_manager.using(run.using).filter(
+        pk=run.envelope.id, state=State.SUCCEEDED, epoch=run.epoch
+    )
+
+
+def held_claim(run: Run) -> QuerySet[Claim]:
+    """Return the query for the claim of *run*, empty once it does not hold."""
+    return Claim._base_manager.using(run.using).filter(pk=run.envelope.id, done=False)
+
+
+def receipt(queryset: QuerySet[Claim]) -> int:
+    """Turn claims into receipts; return how many."""
+    keep = dt.timedelta(seconds=get_settings().keep_succeeded)
+    return queryset.update(done=True, envelope="", expires_at=Now() + keep)
+
+
+def lease_end() -> CombinedExpression:
+    """Return when a lease that begins now ends, by the database's clock."""
+    return Now() + dt.timedelta(seconds=get_settings().lease)

@@ -1,0 +1,340 @@
+"""
+What the relay finds to do: rows whose time has come, taken so that no other relay takes them.
+
+Only the database's clock counts. Rows are locked, changed and let go in one short transaction;
+nothing is published inside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import random
+from typing import TYPE_CHECKING, Any
+
+from django.db import DataError, connections, transaction
+from django.db.models import F, Q
+
+from ..conf import get_settings
+from ..exceptions import EnvelopeError
+from ..models import Attempt, Claim, Delivery, Outcome, State
+from ..wire.envelope import Reference, load
+from . import begin_writing
+from .claims import receipt
+from .clock import Now
+from .failures import Failure, death_of
+from .groups import seen
+from .payloads import mask_of
+from .records import blank_envelope, delivery_of, insert_rows, new_row
+from .throttle import exhausted, take_tokens
+from .turns import end, held, leave, let_pass, next_of, passes, put_aside
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Collection, Mapping
+
+    from django.db.models import QuerySet
+
+    from .. import delivery as delivery_of_user
+
+__all__ = [
+    "REPUBLISH",
+    "Death",
+    "give_back",
+    "mark_run",
+    "mark_taken",
+    "seconds_to_next",
+    "take_dead_claims",
+    "take_due",
+    "take_next",
+]
+
+#: What is read of a delivery that is due.
+_COLUMNS = (
+    *("pk", "event_id", "receiver", "sent_at", "due_at", "state", "epoch", "publishes", "deaths"),
+    *("worker", "started_at", "fingerprint", "replay_of_id"),
+)
+
+#: Seconds after which a published delivery that nobody has claimed is published again, at first.
+REPUBLISH = 60
+#: Seconds that this grows to, doubling.
+LONGEST_REPUBLISH = 3600
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery that is to be published."""
+
+    delivery: delivery_of_user.Delivery
+    reference: Reference
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Death:
+    """A delivery whose worker died over it."""
+
+    delivery: delivery_of_user.Delivery
+    failure: Failure
+    is_final: bool  #: Too many have: it waits for a person.
+    before: str  #: Fingerprint of the failure that it had before.
+
+
+def take_due(
+    using: str, *, receivers: Collection[str], limit: int
+) -> tuple[list[Due], list[Death], bool]:
+    """
+    Mark deliveries that are due as published, and return what to publish.
+
+    Args:
+        using: Alias of the ledger's database.
+        receivers: Names, and aliases, of those that this process can publish to.
+        limit: At most so many.
+
+    Returns:
+        What to publish, those whose workers had died, and whether there may be more.
+    """
+    limit = min(limit, (connections[using].features.max_query_params or 10_000) - 10)
+    # Else what has to wait would stand before what need not.
+    waiting = exhausted(using)
+    with transaction.atomic(using=using):
+        rows = list(
+            _locked(
+                Delivery._base_manager.using(using)
+                .filter(due_at__lte=Now(), receiver__in=receivers)
+                .exclude(receiver__in=waiting, epoch__gt=0, state=State.PENDING),
+                using,
+            )
+            # No instances: there may be thousands a second.
+            .values_list(*_COLUMNS, named=True)
+            .order_by("due_at")[:limit]
+        )
+        if not rows:
+            return [], [], False
+        turns = held([row.pk for row in rows], using)
+        dead = [row for row in rows if row.state == State.RUNNING]
+        deaths = _seen([_record_death(row, using) for row in dead], using)
+        for row, death in zip(dead, deaths, strict=True):
+            if row.pk in turns:
+                leave(row.pk, using, is_over=death.is_final and passes(row.receiver))
+        ready = [row for row in rows if row.state != State.RUNNING]
+        waiting_for_others = [row for row in ready if turns.get(row.pk)]
+        _put_aside(waiting_for_others, using)
+        # What failed under an older release, which was to hold them.
+        let_pass([row.pk for row in waiting_for_others if passes(row.receiver)], using)
+        ready = _within_rate([row for row in ready if not turns.get(row.pk)], using)
+        _mark_published(ready, using)
+    return [_due(row, using, turns) for row in ready], deaths, len(rows) == limit
+
+
+def take_next(key: str, using: str, *, receivers: Collection[str]) -> list[Due]:
+    """
+    Mark the delivery whose turn it is as published, where it waits for nothing else.
+
+    Args:
+        key: Of those that run one after the other.
+        using: Alias of the ledger's database.
+        receivers: As in ``take_due()``.
+    """
+    with transaction.atomic(using=using):
+        begin_writing(using)
+        following = next_of(key, using)
+        if following is None:
+            return []
+        rows = Delivery._base_manager.using(using).filter(pk=following, receiver__in=receivers)
+        # Not past a lock: who has it may be about to put it aside.
+        found = list(rows.select_for_update().values_list(*_COLUMNS, named=True))
+        turns = held([row.pk for row in found], using)
+        ready = [row for row in found if row.state == State.PENDING and turns.get(row.pk) is False]
+        ready = _within_rate(ready, using)
+        _mark_published(ready, using)
+    return [_due(row, using, turns) for row in ready]
+
+
+def _due(row: Any, using: str, turns: Mapping[uuid.UUID, bool]) -> Due:
+    reference = Reference(
+        id=str(row.pk),
+        receiver=row.receiver,
+        epoch=row.epoch,
+        using=using,
+        ordered=row.pk in turns,
+    )
+    return Due(delivery_of(row, attempt=row.epoch + 1), reference)
+
+
+def _put_aside(rows: list[Any], using: str) -> None:
+    """Look again at what is held for as long as it has waited; what ends a turn is faster."""
+    by_wait: dict[int, list[Any]] = {}
+    for row in rows:
+        waited = (row.due_at - row.sent_at).total_seconds() if row.due_at is not None else 0.0
+        doublings = min(10, max(0, int(waited // REPUBLISH)).bit_length())
+        wait = min(LONGEST_REPUBLISH, REPUBLISH * 2**doublings)
+        by_wait.setdefault(wait, []).append(row.pk)
+    for wait, pks in by_wait.items():
+        Delivery._base_manager.using(using).filter(pk__in=pks).update(
+            state=State.PENDING,
+            publishes=0,
+            due_at=Now() + dt.timedelta(seconds=wait * random.uniform(0.8, 1.2)),  # noqa: S311
+        )
+        put_aside(pks, using)
+
+
+def seconds_to_next(using: str, *, within: float) -> float:
+    """Return when the next delivery is due that is not yet, at most *within* seconds."""
+    later = Delivery._base_manager.using(using).filter(due_at__gt=Now()).annotate(now=Now())
+    for due_at, now in later.order_by("due_at").values_list("due_at", "now")[:1]:
+        if due_at is not None:
+            return min(within, max(0.0, (due_at - now).total_seconds()))
+    return within
+
+
+def give_back(ids: Collection[str], using: str, *, wait: float) -> None:
+    """Let deliveries that the broker did not take be due again in *wait* seconds."""
+    Delivery._base_manager.using(using).filter(pk__in=list(ids), state=State.PUBLISHED).update(
+        state=State.PENDING,
+        publishes=F("publishes") - 1,
+        due_at=Now() + dt.timedelta(seconds=wait),
+    )
+
+
+def mark_run(ids: Collection[str], using: str) -> None:
+    """Write that deliveries have run where they were sent, as they do in tests."""
+    Delivery._base_manager.using(using).filter(pk__in=list(ids), epoch=0).update(
+        state=State.SUCCEEDED, due_at=None, finished_at=Now()
+    )
+    end(ids, using)
+
+
+def mark_taken(ids: Collection[str], using: str) -> None:
+    """Write that the broker has deliveries that were to wait, unless a worker was faster."""
+    rows = Delivery._base_manager.using(using).filter(pk__in=list(ids), state=State.PENDING)
+    rows.filter(epoch=0).update(
+        state=State.PUBLISHED,
+        publishes=F("publishes") + 1,
+        published_at=Now(),
+        due_at=Now() + dt.timedelta(seconds=REPUBLISH),
+    )
+
+
+def take_dead_claims(using: str, *, limit: int, ids: Collection[str] = ()) -> list[Death]:
+    """
+    Move deliveries whose workers died into the ledger, to be published again.
+
+    Args:
+        using: Alias of the ledger's database.
+        limit: At most so many.
+        ids: Claims of workers that are known to have died; none: those whose lease is over.
+    """
+    which = Q(pk__in=list(ids)) if ids else Q(expires_at__lte=Now())
+    with transaction.atomic(using=using):
+        claims = list(
+            _locked(Claim._base_manager.using(using).filter(which, done=False), using)[:limit]
+        )
+        return _seen([each for claim in claims if (each := _adopted(claim, using))], using)
+
+
+def _adopted(claim: Claim, using: str) -> Death | None:
+    try:
+        with transaction.atomic(using=using):
+            return _adopt(claim, using)
+    except (DataError, ValueError) as exc:  # One of them must not stop all others.
+        return _adopt(claim, using, f"cannot be recorded: {exc}")
+
+
+def _adopt(claim: Claim, using: str, unreadable: str = "") -> Death | None:
+    receipt(Claim._base_manager.using(using).filter(pk=claim.pk))
+    if Delivery._base_manager.using(using).filter(pk=claim.pk).exists():
+        return None  # It has its row, which nobody may change but by its own claim.
+    try:
+        envelope, reason = load(claim.envelope), unreadable
+    except EnvelopeError as exc:
+        reason = str(exc)
+    if reason:
+        envelope = blank_envelope(str(claim.pk), claim.receiver, claim.started_at)
+    row = new_row(envelope, mask_of(envelope), claim.envelope, None)
+    row.state, row.due_at = State.RUNNING, claim.expires_at
+    row.epoch, row.worker, row.started_at = 1, claim.worker, claim.started_at
+    insert_rows([row], [envelope], using)
+    return _record_death(row, using, reason)
+
+
+def _seen(deaths: list[Death], using: str) -> list[Death]:
+    # In one order: each holds its group's row until the end of the transaction.
+    for death in sorted(deaths, key=lambda death: death.failure.fingerprint):
+        seen(
+            death.delivery.id,
+            death.delivery.receiver,
+            death.failure,
+            using,
+            before=death.before,
+            together=[
+                each.delivery.id for each in deaths if each.before != each.failure.fingerprint
+            ],
+        )
+    return deaths
+
+
+def _record_death(row: Any, using: str, reason: str = "") -> Death:
+    """Write that the worker of *row* died; a person has to look after too many."""
+    limit = get_settings().max_deaths
+    is_final = bool(reason) or row.deaths + 1 >= limit
+    failure = death_of(row.receiver)
+    Delivery._base_manager.using(using).filter(pk=row.pk).update(
+        state=State.FAILED if is_final else State.PENDING,
+        due_at=None if is_final else Now(),
+        finished_at=Now() if is_final else None,
+        deaths=F("deaths") + 1,
+        exception=failure.exception,
+        message=failure.message,
+        fingerprint=failure.fingerprint,
+        reason=(reason or f"quarantined: {limit} workers died over it") if is_final else "",
+    )
+    Attempt._base_manager.using(using).bulk_create(
+        [
+            Attempt(
+                delivery_id=row.pk,
+                number=row.epoch,
+                outcome=Outcome.DIED,
+                started_at=row.started_at or Now(),
+                worker=row.worker,
+                message=failure.message,
+                fingerprint=failure.fingerprint,
+            )
+        ]
+    )
+    return Death(delivery_of(row, attempt=row.epoch), failure, is_final, row.fingerprint)
+
+
+def _within_rate(rows: list[Any], using: str) -> list[Any]:
+    """Return the rows that may be published now; the others stay due."""
+    # An epoch above 0: it was run before, also where a person has let it begin anew.
+    allowed = [row for row in rows if not row.epoch]
+    retries: dict[str, list[Any]] = {}
+    for row in rows:
+        if row.epoch:
+            retries.setdefault(row.receiver, []).append(row)
+    for receiver in sorted(retries):  # In one order, so that relays do not wait in a circle.
+        granted = take_tokens(receiver, len(retries[receiver]), using)
+        allowed += retries[receiver][:granted]
+    return allowed
+
+
+def _mark_published(rows: list[Any], using: str) -> None:
+    by_publishes: dict[int, list[Any]] = {}
+    for row in rows:
+        by_publishes.setdefault(row.publishes, []).append(row.pk)
+    for publishes, pks in by_publishes.items():
+        wait = min(LONGEST_REPUBLISH, REPUBLISH * 2 ** min(publishes, 10))
+        Delivery._base_manager.using(using).filter(pk__in=pks).update(
+            state=State.PUBLISHED,
+            publishes=F("publishes") + 1,
+            published_at=Now(),
+            due_at=Now() + dt.timedelta(seconds=wait * random.uniform(0.8, 1.2)),  # noqa: S311
+        )
+
+
+def _locked(rows: QuerySet[Any], using: str) -> QuerySet[Any]:
+    """Lock *rows*, leaving out what another relay has locked where the database can."""
+    features = connections[using].features
+    if not features.has_select_for_update:
+        return rows  # SQLite: one writer at a time, and a stale read cannot be written upon.
+    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)

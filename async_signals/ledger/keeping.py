@@ -1,0 +1,78 @@
+"""Robust deliveries that could not be published: into the ledger, or else into the spool."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import Error, connections
+
+from . import alias
+from .records import stored
+from .spool import Standing, spool
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..wire.envelope import Envelope
+    from .failures import Failure
+
+__all__ = ["keep", "keep_aside"]
+
+logger = logging.getLogger("async_signals")
+
+
+def keep(envelopes: Sequence[Envelope], *, wait: float = 0, refusal: Failure | None = None) -> None:
+    """
+    Store deliveries, whatever happens.
+
+    Args:
+        envelopes: Of robust receivers.
+        wait: Seconds before the relay publishes them.
+        refusal: Why they can never be delivered: nothing of what they carried could be sent.
+    """
+    using = alias()
+    standing = Standing(
+        wait=wait,
+        failure=refusal,
+        final=refusal is not None,
+        deliverable=refusal is None,
+    )
+    if connections[using].in_atomic_block:
+        # What a rollback of that transaction undid would be lost.
+        keep_aside(envelopes, "in a transaction", standing)
+        return
+    try:
+        stored(envelopes, using=using, **standing)
+    except Error as exc:
+        connections[using].close_if_unusable_or_obsolete()
+        keep_aside(envelopes, type(exc).__name__, standing)
+
+
+def keep_aside(envelopes: Sequence[Envelope], why: str, standing: Standing) -> bool:
+    """
+    Spool deliveries that nothing else takes; return whether all of them could be written.
+
+    Args:
+        envelopes: Of receivers of any kind.
+        why: What is with the ledger.
+        standing: What becomes of them in the ledger.
+    """
+    unwritten = spool(envelopes, standing)
+    for envelope, exc in unwritten:
+        logger.critical(
+            "Lost delivery %s of %s: neither broker, database (%s) nor spool (%s) took it.",
+            envelope.id,
+            envelope.receiver,
+            why,
+            exc,
+        )
+    written = len(envelopes) - len(unwritten)
+    if written:
+        logger.warning(
+            "Spooled %d deliveries: neither the broker nor the database (%s) took them. They are "
+            "brought into the ledger when it is back.",
+            written,
+            why,
+        )
+    return not unwritten

@@ -1,0 +1,82 @@
+"""
+Leases that last as long as the receiver runs.
+
+One thread in each process renews what runs there. Should the process hang so that even this
+thread does not run, the lease ends, and what the process writes afterwards is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from ..conf import Settings, get_settings
+from ..delivery import at_work
+from .claims import renew
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .claims import Run
+
+__all__ = ["kept"]
+
+logger = logging.getLogger("async_signals")
+
+
+@contextlib.contextmanager
+def kept(run: Run) -> Iterator[None]:
+    """Renew the lease of *run* inside the ``with`` block, three times within each lease."""
+    _running[id(run)] = run
+    _ensure_thread()
+    try:
+        yield
+    finally:
+        del _running[id(run)]
+
+
+_running: dict[int, Run] = {}
+_lock = threading.Lock()
+_thread: tuple[int, threading.Thread] | None = None  #: With its process: a fork has none.
+
+
+def _ensure_thread() -> None:
+    global _thread  # noqa: PLW0603
+    if _thread is not None and _thread[0] == os.getpid() and _thread[1].is_alive():
+        return
+    with _lock:
+        thread = threading.Thread(target=_renew_all, name="async_signals-leases", daemon=True)
+        _thread = os.getpid(), thread
+        thread.start()
+
+
+def _renew_all() -> None:
+    at_work.set(True)
+    pause = threading.Event()
+    interval = Settings().lease / 3
+    while True:
+        with contextlib.suppress(ImproperlyConfigured):  # In a test of it; a site has checks.
+            interval = get_settings().lease / 3
+        pause.wait(interval)
+        for run in list(_running.values()):
+            _renew(run)
+        connections.close_all()  # This thread's own.
+
+
+def _renew(run: Run) -> None:
+    try:
+        if not renew(run) and id(run) in _running:
+            logger.warning(
+                "Lost the lease of delivery %s of %s: its result will not count. It is given to "
+                "another worker; raise ASYNC_SIGNALS['LEASE'].",
+                run.envelope.id,
+                run.envelope.receiver,
+            )
+    except Exception:  # noqa: BLE001  (the database may be back at the next turn)
+        logger.warning("Cannot renew the lease of delivery %s.", run.envelope.id)

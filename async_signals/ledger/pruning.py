@@ -1,0 +1,117 @@
+"""What is old enough to be forgotten; what failed and nobody has handled never is."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections, transaction
+from django.db.models import Exists, OuterRef, Q
+
+from ..conf import get_settings
+from ..models import Claim, Delivery, Event, FailureGroup, Operation, State, UniqueEvent
+from . import begin_writing
+from .clock import Now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.models import QuerySet
+
+__all__ = ["CHUNK", "prunable", "prune", "prune_deliveries", "prune_records"]
+
+#: Rows deleted in one transaction: others wait no longer than for these.
+CHUNK = 500
+
+
+def prune(using: str) -> Iterator[int]:
+    """
+    Delete what is older than it is kept, one batch with each step; yields how many rows.
+
+    Whoever has other work goes on with it between the steps.
+    """
+    rows = prunable(using)
+    while number := prune_deliveries(rows, CHUNK):
+        yield number
+    for records in _records(using):
+        yield from _delete(records)
+
+
+def prunable(
+    using: str, *, succeeded: float | None = None, handled: float | None = None
+) -> QuerySet[Delivery]:
+    """
+    Return the deliveries that are older than they are kept.
+
+    Args:
+        using: Alias of the ledger's database.
+        succeeded: Seconds that successes are kept; None: ``KEEP_SUCCEEDED``.
+        handled: Seconds that discarded deliveries are kept; None: ``KEEP_HANDLED``.
+    """
+    settings = get_settings()
+    kept = {
+        State.SUCCEEDED: settings.keep_succeeded if succeeded is None else succeeded,
+        State.DISCARDED: settings.keep_handled if handled is None else handled,
+    }
+    over = Q()
+    for state, seconds in kept.items():
+        # Sent before it was finished: so the index of state and time narrows it.
+        over |= Q(state=state, sent_at__lt=_ago(seconds), finished_at__lt=_ago(seconds))
+    return Delivery._base_manager.using(using).filter(over)
+
+
+def prune_deliveries(rows: QuerySet[Delivery], size: int) -> int:
+    """
+    Delete the first *size* of *rows*, and events that are left without any; return how many.
+
+    Locked from the look to the deletion: what somebody retries in between is kept.
+    """
+    using = rows.db
+    with transaction.atomic(using=using):
+        begin_writing(using)
+        if connections[using].features.has_select_for_update_skip_locked:
+            rows = rows.select_for_update(skip_locked=True)
+        found = list(rows.values_list("pk", "event_id")[:size])
+        Delivery._base_manager.using(using).filter(pk__in=[key for key, _ in found]).delete()
+        events = Event._base_manager.using(using).filter(pk__in={event for _, event in found})
+        left = Delivery._base_manager.using(using).filter(event=OuterRef("pk"))
+        events.filter(~Exists(left)).delete()
+    return len(found)
+
+
+def prune_records(using: str) -> int:
+    """Delete receipts, unique events, operations and groups whose time is over; return how many."""
+    return sum(number for records in _records(using) for number in _delete(records))
+
+
+def _records(using: str) -> list[Callable[[], QuerySet[Any]]]:
+    before = _ago(get_settings().keep_handled)
+    deliveries = Delivery._base_manager.using(using)
+    in_group = deliveries.filter(fingerprint=OuterRef("fingerprint"))
+    return [
+        lambda: _receipts(using),
+        lambda: UniqueEvent._base_manager.using(using).filter(expires_at__lt=Now()),
+        lambda: Operation._base_manager.using(using).filter(started_at__lt=before),
+        lambda: (
+            FailureGroup._base_manager.using(using)
+            .filter(last_at__lt=before)
+            .filter(~Exists(in_group))
+        ),
+    ]
+
+
+def _ago(seconds: float) -> Any:
+    return Now() - dt.timedelta(seconds=seconds)
+
+
+def _receipts(using: str) -> QuerySet[Claim]:
+    # As long as there is a row, a message that comes again must find that it was claimed.
+    rows = Delivery._base_manager.using(using).filter(pk=OuterRef("pk"))
+    return Claim._base_manager.using(using).filter(~Exists(rows), done=True, expires_at__lt=Now())
+
+
+def _delete(rows: Callable[[], QuerySet[Any]]) -> Iterator[int]:
+    while keys := list(rows().values_list("pk", flat=True)[:CHUNK]):
+        # Asked again: what has been renewed meanwhile is kept.
+        rows().filter(pk__in=keys).delete()
+        yield len(keys)

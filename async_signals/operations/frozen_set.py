@@ -1,0 +1,78 @@
+"""Which deliveries an operation works on: chosen once, before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from typing import TYPE_CHECKING
+
+from ..models import LIVE_STATES, Delivery, Operation, State
+from ..stats import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.db.models import QuerySet
+
+
+__all__ = ["BATCH", "FrozenSet", "candidates", "freeze"]
+
+#: Deliveries that are changed in one transaction.
+BATCH = 500
+
+_WIDTH = 16  # Bytes of a UUID.
+
+#: What a filter means that names neither ids nor a state. Who retries all of a receiver does
+#: not ask for what was discarded, nor is told of each success.
+_MEANT = {
+    Operation.Verb.RETRY: (State.FAILED, *LIVE_STATES),
+    Operation.Verb.DISCARD: (State.FAILED, *LIVE_STATES),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenSet:
+    """Ids of deliveries, in 16 bytes each, so that a million of them fit anywhere."""
+
+    packed: bytes
+
+    def __len__(self) -> int:
+        return len(self.packed) // _WIDTH
+
+    def batches(self) -> Iterator[list[uuid.UUID]]:
+        """Yield the ids in their order, ``BATCH`` at a time."""
+        for start in range(0, len(self.packed), BATCH * _WIDTH):
+            batch = self.packed[start : start + BATCH * _WIDTH]
+            yield [uuid.UUID(bytes=batch[at : at + _WIDTH]) for at in range(0, len(batch), _WIDTH)]
+
+
+def candidates(verb: str, filter: Filter, *, using: str) -> QuerySet[Delivery]:  # noqa: A002
+    """
+    Return the deliveries that *verb* would look at.
+
+    Without ids and without a state, ``retry`` and ``discard`` mean what failed or is still on its
+    way; to retry what was discarded, name it, or its state.
+    """
+    found = filter.apply(Delivery.objects.using(using))
+    if not filter.ids and not filter.state and verb in _MEANT:
+        found = found.filter(state__in=_MEANT[Operation.Verb(verb)])
+    return found
+
+
+def freeze(
+    verb: str,
+    filter: Filter,  # noqa: A002
+    *,
+    using: str,
+    limit: int | None = None,
+) -> FrozenSet:
+    """
+    Return the ids of the deliveries that match now, the oldest first, at most *limit*.
+
+    Ids that are named by themselves are taken as they are, so that each gets its answer.
+    """
+    if filter.ids and dataclasses.replace(filter, ids=()) == Filter():
+        return FrozenSet(b"".join(key.bytes for key in filter.keys[:limit]))
+    found = candidates(verb, filter, using=using).order_by("sent_at", "pk")
+    ids = found.values_list("pk", flat=True)[:limit]
+    return FrozenSet(b"".join(key.bytes for key in ids.iterator(chunk_size=10_000)))

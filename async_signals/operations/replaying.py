@@ -1,0 +1,139 @@
+"""Replay: a recorded event is delivered again, to the same receiver or to others."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import uuid
+from typing import TYPE_CHECKING
+
+from ..exceptions import EnvelopeError
+from ..ids import new_id
+from ..ledger import alias
+from ..ledger.clock import Now
+from ..ledger.payloads import mask_of, payload_of
+from ..models import LIVE_STATES, Delivery, Operation, State
+from ..wire.envelope import dump, load
+from .frozen_set import freeze
+from .receivers import receiver_called
+from .record import Item, begin, check_author, run
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..registry import Receiver
+    from ..stats import Filter
+    from ..wire.envelope import Envelope
+    from .record import Progress
+
+__all__ = ["replay"]
+
+
+def replay(
+    filter: Filter,  # noqa: A002  (Django's word)
+    *,
+    to: Collection[str] = (),
+    by: str,
+    via: str = "api",
+    reason: str = "",
+    limit: int | None = None,
+    using: str | None = None,
+    progress: Progress | None = None,
+) -> Operation:
+    """
+    Make a new delivery of the same event for each that matches, due now; also of successes.
+
+    Each call makes new ones. One that is still on its way is not repeated to its own receiver.
+
+    Args:
+        filter: Without a state it means those of every state.
+        to: Names of the receivers that get it, instead of the one that it was for; also of those
+            added after the event. They get the payload as it was sent: no upcaster of theirs runs.
+        by: Who asks for it.
+        via: Through what: "admin", "command" or "api".
+        reason: Why; for the audit.
+        limit: Take at most so many, the oldest first.
+        using: Alias of the database that has them; None: that of the routers.
+        progress: Called after each batch with the number done, and of all.
+
+    Raises:
+        OperationError: *by* is empty, an id is not a UUID, or this process does not know a
+            receiver.
+    """
+    verb, using = Operation.Verb.REPLAY, using or alias()
+    check_author("replay deliveries", by, reason)
+    names = [to] if isinstance(to, str) else to
+    targets = list(dict.fromkeys(receiver_called(name, "replay to") for name in names))
+    frozen = freeze(verb, filter, using=using, limit=limit)
+    words = f"{filter} to={','.join(each.name for each in targets)}" if targets else str(filter)
+    total = len(frozen) * max(1, len(targets))
+    operation = begin(verb, using=using, target=words, total=total, by=by, via=via, reason=reason)
+    return run(operation, frozen, functools.partial(_replay, using, targets), progress)
+
+
+def _replay(using: str, targets: list[Receiver], ids: list[uuid.UUID]) -> list[Item]:
+    # Locked, so that none is pruned before what repeats it refers to it.
+    found = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk").select_for_update()
+    rows = {row.pk: row for row in found}
+    items, repeats = [], []
+    receivers: list[Receiver | None] = [*targets] or [None]
+    for key in ids:
+        for target in receivers:
+            item, repeat = _repeat(rows.get(key), key, target)
+            items.append(item)
+            repeats += [repeat] if repeat is not None else []
+    Delivery.objects.using(using).bulk_create(repeats)
+    return items
+
+
+def _repeat(
+    row: Delivery | None, key: uuid.UUID, target: Receiver | None
+) -> tuple[Item, Delivery | None]:
+    """Return what becomes of a delivery, and the new one, where there is one."""
+    why = ""
+    if row is None:
+        return Item(key, False, "left: there is no such delivery"), None  # noqa: FBT003
+    is_own = target is None or row.receiver in (target.name, *target.aliases)
+    if row.state in LIVE_STATES and is_own:
+        why = "left: it is still on its way; retry attempts it now"
+    elif not row.envelope:
+        why = "left: its envelope was not kept"
+    else:
+        try:
+            envelope = load(row.envelope)
+        except EnvelopeError as exc:
+            why = f"left: {exc}"
+    if why:
+        return Item(key, False, why), None  # noqa: FBT003
+    if target is not None:
+        envelope = _addressed(envelope, target, is_own=is_own)
+    repeat = _new_delivery(row, envelope, is_own=is_own)
+    return Item(key, True, f"delivered again as {repeat.pk} to {repeat.receiver}"), repeat  # noqa: FBT003
+
+
+def _addressed(envelope: Envelope, target: Receiver, *, is_own: bool) -> Envelope:
+    """Return the envelope for *target*; another receiver's upcasters know nothing of it."""
+    version = envelope.payload_version if is_own else target.options.payload_version
+    return dataclasses.replace(envelope, receiver=target.name, payload_version=version)
+
+
+def _new_delivery(row: Delivery, envelope: Envelope, *, is_own: bool) -> Delivery:
+    key = uuid.UUID(new_id())
+    envelope = dataclasses.replace(envelope, id=str(key), replay=True)
+    payload = row.payload
+    if not is_own:  # What this receiver calls sensitive was not masked for the first one.
+        mask = mask_of(envelope)
+        payload = payload_of(envelope, mask) if mask is not None else ""
+    return Delivery(
+        id=key,
+        event_id=row.event_id,
+        receiver=envelope.receiver,
+        signal=row.signal,
+        sent_at=row.sent_at,
+        state=State.PENDING,
+        due_at=Now(),
+        retried_at=Now(),
+        envelope=dump(envelope),
+        payload=payload,
+        replay_of_id=row.pk,
+    )

@@ -1,0 +1,114 @@
+"""Retry: a delivery that failed gets another chance, or one that waits gets it now."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from django.db.models import BooleanField, Case, Q, Value, When
+from django.db.models.functions import Length
+
+from ..ledger import alias
+from ..ledger.clock import Now
+from ..models import Delivery, Operation, State
+from .frozen_set import freeze
+from .record import Item, begin, check_author, run
+
+if TYPE_CHECKING:
+    import uuid
+
+    from ..stats import Filter
+    from .record import Progress
+
+__all__ = ["retry"]
+
+#: What becomes of a delivery, by its state; True: it may be retried.
+_OUTCOMES = {
+    State.FAILED: (True, "retried: it had failed"),
+    State.DISCARDED: (True, "retried: it had been discarded"),
+    State.PENDING: (True, "brought forward: it was to be attempted later"),
+    State.PUBLISHED: (False, "left: it is in the broker"),
+    State.RUNNING: (False, "left: it is running"),
+    State.SUCCEEDED: (False, "left: it has succeeded; replay delivers it again"),
+}
+
+
+def retry(
+    filter: Filter,  # noqa: A002  (Django's word)
+    *,
+    by: str,
+    via: str = "api",
+    reason: str = "",
+    limit: int | None = None,
+    using: str | None = None,
+    progress: Progress | None = None,
+) -> Operation:
+    """
+    Let the relay publish deliveries again, now and with all their attempts.
+
+    Failed and discarded ones become pending; pending ones become due. What is due already, in
+    the broker, running or done is left alone, and its item says why.
+
+    Args:
+        filter: Without ids and state it means what failed or is still on its way.
+        by: Who asks for it.
+        via: Through what: "admin", "command" or "api".
+        reason: Why; for the audit.
+        limit: Take at most so many, the oldest first.
+        using: Alias of the database that has them; None: that of the routers.
+        progress: Called after each batch with the number done, and of all.
+
+    Raises:
+        OperationError: *by* is empty, or an id is not a UUID.
+    """
+    verb, using = Operation.Verb.RETRY, using or alias()
+    check_author("retry deliveries", by, reason)
+    frozen = freeze(verb, filter, using=using, limit=limit)
+    operation = begin(
+        verb, using=using, target=str(filter), total=len(frozen), by=by, via=via, reason=reason
+    )
+    return run(operation, frozen, functools.partial(_retry, using), progress)
+
+
+def _retry(using: str, ids: list[uuid.UUID]) -> list[Item]:
+    # By the database's clock: whoever comes second finds it due, and leaves it.
+    is_due = Case(
+        When(due_at__lte=Now(), then=Value(value=True)),
+        default=Value(value=False),
+        output_field=BooleanField(),
+    )
+    rows = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk").select_for_update()
+    # Locked first, looked at then: a statement that had to wait would compare with the time
+    # before it waited.
+    list(rows.values_list("pk"))
+    found = {
+        key: (state, due, bool(kept))
+        for key, state, due, kept in rows.annotate(is_due=is_due).values_list(
+            "pk", "state", "is_due", Length("envelope")
+        )
+    }
+    items = [_item(key, *found.get(key, ("", False, False))) for key in ids]
+    Delivery.objects.using(using).filter(
+        Q(state__in=[state for state, (changes, _) in _OUTCOMES.items() if changes]),
+        pk__in=[item.delivery for item in items if item.changed],
+    ).update(
+        state=State.PENDING,
+        due_at=Now(),
+        attempts=0,
+        deaths=0,
+        publishes=0,
+        retried_at=Now(),
+        finished_at=None,
+        reason="",
+    )
+    return items
+
+
+def _item(key: uuid.UUID, state: str, is_due: bool, is_kept: bool) -> Item:  # noqa: FBT001
+    if not state:
+        return Item(key, False, "left: there is no such delivery")  # noqa: FBT003
+    if not is_kept:
+        return Item(key, False, "left: it could not be sent, and there is nothing to deliver")  # noqa: FBT003
+    if state == State.PENDING and is_due:
+        return Item(key, False, "left: it is due already")  # noqa: FBT003
+    return Item(key, *_OUTCOMES[State(state)])

@@ -1,0 +1,149 @@
+"""
+Something to be done right before a transaction commits, for which Django has no hook.
+
+Whatever ends a transaction is a method of its connection: these are shadowed on the one
+connection, from the first durable event of a transaction to its end. Nothing of it remembers
+what is to be done: what still lives stands in Django's own list of ``on_commit`` callbacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["before_commit", "may_wait"]
+
+#: What ends a transaction. The last only where nothing else has: an interrupt came between the
+#: block and its commit, and some drivers would commit now.
+_ENDS = ("commit", "rollback", "close", "set_autocommit")
+#: What undoes a part of it. Django forgets the callbacks of its own blocks only.
+_UNDO = "savepoint_rollback"
+
+
+def may_wait(connection: BaseDatabaseWrapper) -> bool:
+    """
+    Whether Django itself is going to commit this transaction, in a way that can be shadowed.
+
+    Not in autocommit, nor where the site commits by hand; not inside of Django's ``TestCase``,
+    which never commits; not where the transaction is to be rolled back; and not where somebody
+    else has put a method of his own in the place of one of Django's.
+    """
+    if type(vars(connection).get("commit")) is _End:  # It was asked in this transaction before.
+        return connection.in_atomic_block and not connection.needs_rollback
+    blocks: list[Any] = connection.atomic_blocks
+    return (
+        connection.in_atomic_block
+        and connection.commit_on_exit
+        and not connection.needs_rollback
+        and bool(blocks)
+        and not blocks[0]._from_testcase
+        and not _is_of_somebody_else(connection)
+    )
+
+
+def before_commit(
+    connection: BaseDatabaseWrapper,
+    write: Callable[[BaseDatabaseWrapper], None],
+    undo: Callable[[BaseDatabaseWrapper, int], None],
+) -> None:
+    """
+    Let *write* be called with *connection* right before its transaction commits.
+
+    What it raises rolls the transaction back and is raised where the block ends. A rollback and
+    a close take it away, as does the commit.
+
+    Args:
+        connection: One for which ``may_wait()``.
+        write: The same function for the whole of a transaction.
+        undo: Called where a savepoint is rolled back to, with what ``savepoint_state`` was when
+            it was made.
+    """
+    if "commit" not in vars(connection):
+        for name in _ENDS:
+            setattr(connection, name, _End(connection, name, write))
+        setattr(connection, _UNDO, _Undo(connection, undo))
+
+
+#: How Django names savepoints: by thread and number.
+_SAVEPOINT = re.compile(r"s\d+_x(\d+)")
+
+
+class _End:
+    """Stands for one method of a connection until its transaction ends."""
+
+    __slots__ = ("_connection", "_name", "_write")
+
+    def __init__(
+        self,
+        connection: BaseDatabaseWrapper,
+        name: str,
+        write: Callable[[BaseDatabaseWrapper], None],
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._write = write
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        connection, name = self._connection, self._name
+        method = getattr(type(connection), name)
+        if connection.in_atomic_block and name != "close":
+            return method(connection, *args, **kwargs)  # Django refuses it.
+        try:
+            if name == "commit":
+                self._write(connection)
+            elif name == "set_autocommit":
+                _roll_back(connection)
+        except BaseException:
+            # Django rolls back for errors of the database only, and then turns on autocommit,
+            # which on some databases commits.
+            _roll_back(connection)
+            raise
+        finally:
+            for each in (*_ENDS, _UNDO):
+                if isinstance(vars(connection).get(each), (_End, _Undo)):
+                    delattr(connection, each)
+        return method(connection, *args, **kwargs)
+
+
+class _Undo:
+    """Stands for ``savepoint_rollback()`` meanwhile."""
+
+    __slots__ = ("_connection", "_undo")
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, undo: Callable[[BaseDatabaseWrapper, int], None]
+    ) -> None:
+        self._connection = connection
+        self._undo = undo
+
+    def __call__(self, sid: str) -> None:
+        connection = self._connection
+        type(connection).savepoint_rollback(connection, sid)
+        # One that somebody has named in SQL: as for Django's own callbacks, nobody knows its time.
+        if made := _SAVEPOINT.fullmatch(sid):
+            self._undo(connection, int(made[1]))
+
+
+def _roll_back(connection: BaseDatabaseWrapper) -> None:
+    try:
+        type(connection).rollback(connection)
+    except Error:
+        with contextlib.suppress(Error):
+            type(connection).close(connection)
+
+
+def _is_of_somebody_else(connection: BaseDatabaseWrapper) -> bool:
+    own, kind, base = vars(connection), type(connection), BaseDatabaseWrapper
+    return (
+        kind.commit is not base.commit
+        or kind.savepoint is not base.savepoint
+        or kind.savepoint_rollback is not base.savepoint_rollback
+        or any(name in own for name in (*_ENDS, _UNDO))
+    )

@@ -1,0 +1,67 @@
+"""
+Which calls of receivers belong to one ``send()``.
+
+Django calls each receiver by itself and says nothing about the call of ``send()`` behind
+it. Calls that carry the very same objects, each to another connection, are one event; the
+next call to a connection that was called already is the next event.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import threading
+from typing import TYPE_CHECKING
+
+from ..ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Event", "current_event"]
+
+#: Events remembered in a thread: as deep as receivers may send within receivers and still
+#: be told apart.
+MEMORY = 16
+
+
+@dataclasses.dataclass(slots=True)
+class Event:
+    """One call of ``send()``."""
+
+    id: str
+    sent_at: dt.datetime
+    seen: set[int]  #: Ids of the connections that were called for it.
+
+
+class _Memory(threading.local):
+    """
+    The latest events of a thread, by the identities of what they carry.
+
+    Identities only, so that nothing is kept alive; should an address be used again, the
+    worst that happens is that two events share an id.
+    """
+
+    def __init__(self) -> None:
+        self.events: collections.OrderedDict[tuple[int, ...], Event] = collections.OrderedDict()
+
+
+_memory = _Memory()
+
+
+def current_event(
+    signal: object, sender: object, named: Mapping[str, object], connection: object
+) -> Event:
+    """Return the event that *connection* is being called for."""
+    key = (id(signal), id(sender), *map(id, named.values()))
+    events = _memory.events
+    event = events.get(key)
+    if event is None or id(connection) in event.seen:
+        event = Event(new_id(), dt.datetime.now(dt.UTC), set())
+        events[key] = event
+        events.move_to_end(key)
+        if len(events) > MEMORY:
+            events.popitem(last=False)
+    event.seen.add(id(connection))
+    return event

@@ -1,0 +1,88 @@
+"""Robust deliveries that cannot be sent: recorded, so that the sender need not hear of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import connections, transaction
+
+from ..delivery import running
+from ..ids import new_id
+from ..wire.envelope import Envelope
+from .outbox import store_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.dispatch import Signal
+
+    from ..registry import Receiver
+    from .event import Event
+
+__all__ = ["dispatch_refusal"]
+
+logger = logging.getLogger("async_signals")
+
+
+def dispatch_refusal(
+    receiver: Receiver,
+    signal: Signal,
+    event: Event,
+    exc: Exception,
+    alias: str,
+    *,
+    named: Mapping[str, object],
+) -> None:
+    """
+    Log that an event cannot be sent to *receiver*, and record it if its transaction commits.
+
+    What it carried is not kept: nothing of it could be written down. Of *named*, its arguments,
+    what is secret is masked where the error quotes it.
+    """
+    from ..ledger.failures import failure_of  # noqa: PLC0415  (as below)
+    from ..ledger.masking import mask_for  # noqa: PLC0415
+
+    failure = failure_of(exc, mask_for(receiver.options.sensitive, named, exc))
+    logger.error(
+        "Cannot send an event of %s to %s: %s: %s",
+        event.sent_at,
+        receiver.name,
+        type(exc).__name__,
+        failure.message,
+    )
+    cause = running.get()
+    envelope = Envelope(
+        id=new_id(),
+        event_id=event.id,
+        receiver=receiver.name,
+        signal=_path(receiver, signal),
+        sent_at=event.sent_at,
+        sender=None,
+        kwargs={},
+        payload_version=receiver.options.payload_version,
+        cause=cause.id if cause is not None else None,
+        chain=(*cause.chain, cause.receiver) if cause is not None else (),
+    )
+
+    if receiver.options.durable:
+        store_refusal(receiver, envelope, failure, alias)
+        return
+
+    def record() -> None:
+        # Its models need the app registry, which importing this package does not.
+        from ..ledger.keeping import keep  # noqa: PLC0415
+
+        keep([envelope], refusal=failure)
+
+    if receiver.options.on_commit and connections[alias].in_atomic_block:
+        transaction.on_commit(record, using=alias, robust=True)
+    else:
+        record()
+
+
+def _path(receiver: Receiver, signal: Signal) -> str | None:
+    try:
+        return receiver.signal_path(signal)
+    except Exception:  # noqa: BLE001  (which may be the very reason)
+        return None

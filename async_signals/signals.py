@@ -1,0 +1,32 @@
+"""
+What happens to deliveries, announced as ordinary Django signals.
+
+Each is sent with ``send_robust``, in the process where it happens, with the receiver's function
+as ``sender``; None where that process does not know it. All carry ``delivery``, a ``Delivery``;
+what else, stands beside each.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+__all__ = [
+    "delivery_discarded",
+    "delivery_failed",
+    "delivery_published",
+    "delivery_retrying",
+    "delivery_succeeded",
+]
+
+#: The broker has taken it.
+delivery_published = Signal()
+#: The receiver returned. ``duration``: seconds; ``fingerprint`` of its last failure, or empty.
+delivery_succeeded = Signal()
+#: An attempt failed, another follows. ``exception``; ``failure``: the same, masked; ``wait``:
+#: seconds until then, at least.
+delivery_retrying = Signal()
+#: It failed for good and waits for a person. ``exception`` and ``failure``: as above; None where
+#: its workers died.
+delivery_failed = Signal()
+#: A person gave it up, or it expired. ``reason``: a text; ``fingerprint`` as above.
+delivery_discarded = Signal()

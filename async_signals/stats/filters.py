@@ -1,0 +1,94 @@
+"""Which deliveries are meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from typing import TYPE_CHECKING
+
+from ..exceptions import OperationError
+from ..ledger.masking import storable
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from django.db.models import QuerySet
+
+    from ..models import Delivery
+
+__all__ = ["NAMED_IDS", "Filter"]
+
+#: Ids that are named in words; of more a filter tells how many.
+NAMED_IDS = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which deliveries are meant; None or empty: any."""
+
+    ids: tuple[str, ...] = ()  #: UUIDs.
+    receiver: str | None = None
+    signal: str | None = None  #: Import path.
+    state: str | None = None
+    exception: str | None = None  #: Import path of the last error's class.
+    fingerprint: str | None = None
+    since: dt.datetime | None = None  #: Aware: sent then or later.
+    until: dt.datetime | None = None  #: Aware: sent before.
+
+    def __str__(self) -> str:
+        words = [
+            f"{name}={value}"
+            for name in ("receiver", "signal", "state", "exception", "fingerprint")
+            if (value := getattr(self, name))
+        ]
+        if self.ids:
+            more = len(self.ids) - NAMED_IDS
+            rest = f" and {more} more" if more > 0 else ""
+            words.insert(0, f"id={','.join(self.ids[:NAMED_IDS])}{rest}")
+        words += [
+            f"{name}={value.isoformat(timespec='seconds')}"
+            for name in ("since", "until")
+            if (value := getattr(self, name))
+        ]
+        return " ".join(words) or "all"
+
+    @property
+    def keys(self) -> tuple[uuid.UUID, ...]:
+        """
+        The ids, each once, as keys.
+
+        Raises:
+            OperationError: One of them is not a UUID.
+        """
+        return tuple(dict.fromkeys(_key_of(text) for text in self.ids))
+
+    def apply(self, queryset: QuerySet[Delivery]) -> QuerySet[Delivery]:
+        """
+        Return *queryset* without what is not meant.
+
+        Raises:
+            OperationError: One of the ids is not a UUID.
+        """
+        wanted = {
+            "receiver": self.receiver,
+            "signal": self.signal,
+            "state": self.state,
+            "exception": self.exception,
+            "fingerprint": self.fingerprint,
+            "sent_at__gte": self.since,
+            "sent_at__lt": self.until,
+            "pk__in": self.keys,
+        }
+        if any(isinstance(value, str) and storable(value) != value for value in wanted.values()):
+            return queryset.none()  # No text of the ledger has what databases refuse.
+        return queryset.filter(**{name: value for name, value in wanted.items() if value})
+
+
+def _key_of(text: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(str(text))
+    except ValueError:
+        raise OperationError(
+            f"cannot find delivery {text!r}: expected a UUID, got: another text. "
+            "`manage.py async_signals list` shows ids to copy."
+        ) from None

@@ -1,0 +1,1 @@
+"""What travels: envelopes, packed, encrypted and signed."""

@@ -1,0 +1,241 @@
+"""
+The message that travels from the sending process to the worker.
+
+An envelope is plain data: JSON in, JSON out. Its wire form carries a version, because a
+message outlives the deployment that wrote it, and a signature over the whole, which is
+verified before anything in it is parsed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..delivery import Delivery
+from ..exceptions import EnvelopeError, FutureEnvelopeError
+from .encryption import decrypted, encrypted
+from .signing import sign, verified
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "READABLE_VERSIONS",
+    "WIRE_VERSION",
+    "Envelope",
+    "Reference",
+    "dump",
+    "load",
+    "pack",
+    "reseal",
+    "seal",
+    "unpack",
+]
+
+WIRE_VERSION = 1  # Raise it when a field is renamed or changes meaning.
+READABLE_VERSIONS = frozenset({1})
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One delivery: one event on its way to one receiver."""
+
+    id: str  #: The delivery's; attempts of one delivery share it.
+    event_id: str  #: The event's; the deliveries of one event share it.
+    receiver: str  #: Name of the receiver.
+    signal: str | None  #: Import path of the signal; None: it has none.
+    sent_at: dt.datetime  #: Aware, UTC: when the signal was sent.
+    sender: Any  #: The sender, as JSON.
+    kwargs: dict[str, Any]  #: The other arguments, each as JSON.
+    payload_version: int = 1  #: Of the sender's receiver: what its kwargs look like.
+    cause: str | None = None  #: Id of the delivery whose receiver sent it; None: no receiver did.
+    chain: tuple[str, ...] = ()  #: The receivers that caused each other up to here.
+    replay: bool = False  #: A person has asked for it.
+
+    def as_delivery(self, *, attempt: int) -> Delivery:
+        """Return what receivers and signals are told about it."""
+        return Delivery(
+            id=self.id,
+            event_id=self.event_id,
+            receiver=self.receiver,
+            attempt=attempt,
+            sent_at=self.sent_at,
+            replay=self.replay,
+            chain=self.chain,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A delivery that stays in the ledger: what travels says only which one."""
+
+    id: str  #: The delivery's.
+    receiver: str  #: Name of the receiver.
+    epoch: int  #: The delivery's when it was published: of two messages, one can claim it.
+    using: str  #: Alias of the database that has it.
+    ordered: bool = False  #: It has a turn: others may have to be done before it.
+
+
+def pack(deliveries: Sequence[Envelope] | Sequence[Reference]) -> str:
+    """Return the wire form of one or more deliveries of one receiver, in ASCII."""
+    return sign(seal(deliveries))
+
+
+def seal(deliveries: Sequence[Envelope] | Sequence[Reference]) -> str:
+    """Return what ``pack()`` signs: ASCII, encrypted where there are keys."""
+    return encrypted(
+        _encode(
+            {
+                "v": WIRE_VERSION,
+                "receiver": deliveries[0].receiver,
+                "deliveries": [_packed(delivery) for delivery in deliveries],
+            }
+        )
+    )
+
+
+def unpack(wire: object) -> list[Envelope | Reference]:
+    """
+    Read what ``pack()`` wrote, in this release or an earlier one.
+
+    Raises:
+        EnvelopeError: *wire* is malformed, signed or encrypted with none of this process's
+            keys, or of a version that this release cannot read.
+    """
+    if not isinstance(wire, str):
+        raise EnvelopeError(
+            f"cannot read the message: expected a signed text, got: {type(wire).__name__}. "
+            "Only async_signals publishes to the task of a receiver; call the function itself, "
+            "or send its signal."
+        )
+    return _read(decrypted(verified(wire)), "message")
+
+
+def reseal(wire: str) -> str:
+    """
+    Return a message of one delivery, signed but perhaps not readable yet, as the ledger keeps it.
+
+    Raises:
+        EnvelopeError: It is signed or encrypted with none of this process's keys.
+    """
+    return encrypted(decrypted(verified(wire)))
+
+
+def dump(envelope: Envelope) -> str:
+    """Return the form in which the ledger keeps *envelope*: ASCII, encrypted, not signed."""
+    return seal([envelope])
+
+
+def load(text: str) -> Envelope:
+    """
+    Read what ``dump()`` wrote, in this release or an earlier one.
+
+    Raises:
+        EnvelopeError: As ``unpack()``.
+    """
+    found = [
+        each for each in _read(decrypted(text), "stored envelope") if isinstance(each, Envelope)
+    ]
+    if len(found) != 1:
+        raise EnvelopeError(
+            f"cannot read the stored envelope: expected one delivery, got: {len(found)}. "
+            "Discard the delivery, or restore its row."
+        )
+    return found[0]
+
+
+def _packed(delivery: Envelope | Reference) -> dict[str, Any]:
+    if isinstance(delivery, Reference):
+        place = {"id": delivery.id, "epoch": delivery.epoch, "using": delivery.using}
+        return place | {"ordered": True} if delivery.ordered else place
+    packed = {
+        "id": delivery.id,
+        "event": delivery.event_id,
+        "signal": delivery.signal,
+        "sent_at": delivery.sent_at.isoformat(),
+        "sender": delivery.sender,
+        "kwargs": delivery.kwargs,
+    }
+    if delivery.payload_version != 1:
+        packed["payload"] = delivery.payload_version
+    if delivery.cause is not None:
+        packed |= {"cause": delivery.cause, "chain": delivery.chain}
+    if delivery.replay:
+        packed["replay"] = True
+    return packed
+
+
+def _read(body: str, what: str) -> list[Envelope | Reference]:
+    try:
+        message = json.loads(body)
+        version = message["v"]
+        if version not in READABLE_VERSIONS:
+            raise FutureEnvelopeError(
+                f"cannot read envelope version {version!r}: expected one of "
+                f"{sorted(READABLE_VERSIONS)}. Deploy workers before senders."
+            )
+        return [_unpacked(message["receiver"], delivery) for delivery in message["deliveries"]]
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+        # The kind of fault only: what it quotes may be data that a log must not hold.
+        raise EnvelopeError(
+            f"cannot read the {what}: expected an envelope of version {WIRE_VERSION}, got: "
+            f"JSON that raises {type(exc).__name__}. Deploy workers before senders."
+        ) from None
+
+
+def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:
+    if "epoch" in delivery:
+        ordered = delivery.get("ordered", False)
+        values = delivery["id"], delivery["epoch"], delivery["using"], ordered
+        if tuple(map(type, values)) != (str, int, str, bool):
+            raise TypeError
+        return Reference(
+            id=delivery["id"],
+            receiver=receiver,
+            epoch=delivery["epoch"],
+            using=delivery["using"],
+            ordered=ordered,
+        )
+    return _checked(
+        Envelope(
+            id=delivery["id"],
+            event_id=delivery["event"],
+            receiver=receiver,
+            signal=delivery["signal"],
+            sent_at=dt.datetime.fromisoformat(delivery["sent_at"]),
+            sender=delivery["sender"],
+            kwargs=delivery["kwargs"],
+            payload_version=_positive(delivery.get("payload", 1)),
+            cause=delivery.get("cause"),
+            chain=tuple(delivery.get("chain", ())),
+            replay=delivery.get("replay", False),
+        )
+    )
+
+
+#: What the receiver is called with beside its arguments, and the name of a tag.
+_RESERVED = frozenset({"sender", "signal", "$"})
+
+
+def _checked(envelope: Envelope) -> Envelope:
+    """Return *envelope*; raises TypeError or ValueError where no receiver can be called with it."""
+    texts = {type(envelope.id), type(envelope.event_id), type(envelope.receiver)}
+    if texts != {str} or type(envelope.signal) not in (str, type(None)):
+        raise TypeError
+    if type(envelope.kwargs) is not dict or type(envelope.replay) is not bool:
+        raise TypeError
+    if not {type(name) for name in (envelope.cause or "", *envelope.chain)} <= {str}:
+        raise TypeError
+    if envelope.sent_at.tzinfo is None or not _RESERVED.isdisjoint(envelope.kwargs):
+        raise ValueError
+    return envelope
+
+
+def _positive(number: object) -> int:
+    if type(number) is not int or number < 1:
+        raise ValueError
+    return number

@@ -1,0 +1,76 @@
+"""What is published: envelopes of one receiver, packed where the signal is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from ..conf import get_settings
+from ..exceptions import MessageTooLargeError
+from .envelope import Envelope, Reference, seal
+from .signing import SIGNATURE, sign
+
+if TYPE_CHECKING:
+    from ..registry import Receiver
+
+__all__ = ["Message"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """One or more deliveries of one receiver, which travel together."""
+
+    receiver: Receiver
+    deliveries: tuple[Envelope, ...] | tuple[Reference, ...]
+    text: str  #: The sealed deliveries, as the ledger keeps one of them: ASCII, not signed.
+    order: str | None = None  #: Those with this key run one after the other; None: at any time.
+    unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
+    stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
+
+    @property
+    def wire(self) -> str:
+        """What is published: as ``pack()`` has it."""
+        return sign(self.text)
+
+    @property
+    def envelopes(self) -> tuple[Envelope, ...]:
+        """The deliveries that travel whole."""
+        return tuple(each for each in self.deliveries if isinstance(each, Envelope))
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the deliveries themselves stay in the ledger."""
+        return isinstance(self.deliveries[0], Reference)
+
+    @classmethod
+    def to(cls, receiver: Receiver, *references: Reference) -> Message:
+        """Return the message that tells of deliveries in the ledger."""
+        return cls(receiver, references, seal(references))
+
+    @classmethod
+    def of(
+        cls,
+        receiver: Receiver,
+        *envelopes: Envelope,
+        unique: str | None = None,
+        order: str | None = None,
+    ) -> Message:
+        """
+        Return the message of *envelopes*, to be sent if nobody has the key *unique*.
+
+        Raises:
+            MessageTooLargeError: Its wire form has more than ``MAX_MESSAGE_SIZE`` bytes.
+        """
+        text = seal(envelopes)
+        settings = get_settings()
+        limit = settings.max_message_size
+        length = len(text) + (SIGNATURE if settings.signing else 1)
+        if length > limit:
+            size, largest = max(
+                (len(json.dumps(value, separators=(",", ":"))), name)  # As seal() writes it.
+                for envelope in envelopes
+                for name, value in {"sender": envelope.sender, **envelope.kwargs}.items()
+            )
+            raise MessageTooLargeError(receiver.name, largest, size, length, limit)
+        return cls(receiver, envelopes, text, order, unique)
