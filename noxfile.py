@@ -38,7 +38,7 @@ nox.options.sessions = ["tests"]
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments after ``--`` go to pytest."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("python", "-m", "tests", *session.posargs)
 
 
 @nox.session
@@ -74,6 +74,46 @@ def fidelity(session: nox.Session, django: str) -> None:
     session.install("-e", ".[test]", f"Django=={django}.*")
     arguments = session.posargs or ["--timeout=1800"]
     session.run("pytest", "-q", "--hypothesis-profile=fidelity", "tests/codec", *arguments)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Inject every fault at full length, 10,000 events a row where it says so; docs/faults.md."""
+    session.install("-e", ".[test]")
+    arguments = session.posargs or ["tests/faults"]
+    session.run("pytest", "-q", "-s", *arguments, env={"ASYNC_SIGNALS_FAULTS": "full"})
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill senders, workers, relays, broker and database at random, for ten minutes."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.faults.chaos", *session.posargs)
+
+
+@nox.session
+def control(session: nox.Session) -> None:
+    """Show what plain Celery loses under the same faults, beside durable mode."""
+    session.install("-e", ".[test]")
+    arguments = ["-s", "tests/faults/test_control.py", *session.posargs]
+    session.run("pytest", "-q", *arguments, env={"ASYNC_SIGNALS_FAULTS": "full"})
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the product in four ways, and see that named tests notice each."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.faults.mutants")
+
+
+@nox.session
+def models(session: nox.Session) -> None:
+    """Walk the state machine of a delivery 10,000 times, and explore its model."""
+    session.install("-e", ".[test]")
+    arguments = ["--hypothesis-profile=fidelity", "--timeout=7200", *session.posargs]
+    session.run(
+        "pytest", "-q", "-s", "tests/models", "tests/ledger/test_state_machine.py", *arguments
+    )
 
 
 @nox.session(python="3.11")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gc
 import os
@@ -9,9 +10,12 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from async_signals import testing
-from async_signals.envelope import Envelope
+from async_signals import registry, testing
+from async_signals.exceptions import DuplicateReceiverError
+from async_signals.sending.dispatch import outlet
+from async_signals.wire.envelope import Envelope
 
+from .testproject.routers import LedgerElsewhere
 from .testproject.services import FOUND, PORTS
 
 #: Few examples in each run; ``nox -s fidelity`` has all that are promised.
@@ -46,12 +50,45 @@ def require(service: str) -> None:
         pytest.skip(f"no {service} on 127.0.0.1:{PORTS[service]}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _names_of_the_dead_are_free():
+    """
+    Let a test connect a receiver under the name of one that only garbage keeps alive.
+
+    The traceback of an expected error holds the frames of its test, and with them what the test has
+    connected, in a circle until Python collects it.
+    """
+    register = registry.register
+
+    def collect_and_register(*args, **kwargs):
+        with contextlib.suppress(DuplicateReceiverError):
+            return register(*args, **kwargs)
+        gc.collect()
+        return register(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "register", collect_and_register)
+        yield
+
+
 @pytest.fixture(params=["default", "postgresql", "mariadb"])
 def alias(request: pytest.FixtureRequest, transactional_db: None) -> str:
     """Each database in turn: SQLite, PostgreSQL, MariaDB."""
     if request.param != "default":
         require(request.param)
     return request.param
+
+
+@pytest.fixture
+def ledger(alias, settings, monkeypatch):
+    """The alias of the ledger: SQLite, PostgreSQL and MariaDB in turn."""
+    from async_signals.ledger import pausing
+
+    monkeypatch.setattr(LedgerElsewhere, "alias", alias)
+    settings.DATABASE_ROUTERS = ["tests.testproject.routers.LedgerElsewhere"]
+    pausing.forget()
+    yield alias
+    pausing.forget()
 
 
 @pytest.fixture
@@ -73,6 +110,14 @@ def sent():
     """The envelopes that would be published, in their order."""
     with testing.capture() as envelopes:
         yield envelopes
+
+
+@pytest.fixture
+def lost():
+    """The sender dies between commit and publish: nothing leaves it."""
+    token = outlet.set(lambda messages: None)
+    yield
+    outlet.reset(token)
 
 
 @pytest.fixture
@@ -99,8 +144,3 @@ def connect():
     yield connect_for_test
     for signal, receiver, sender, uid in made:
         signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
-
-
-def collect_garbage() -> None:
-    gc.collect()
-    gc.collect()

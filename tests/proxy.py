@@ -6,6 +6,10 @@ import contextlib
 import socket
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Proxy:
@@ -13,35 +17,75 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        self.port = 0
         self._sockets: list[socket.socket] = []
         self._silent = threading.Event()
+        self._budget: int | None = None
+        self._end: Callable[[], None] = self.cut
+        self._lock = threading.Lock()
         self.connections = 0
+        self.refused = 0  #: Connections that found no server behind the proxy.
+        self.bytes = 0  #: That clients have sent.
         self.delay = 0.0  #: Seconds that each piece of data takes on its way.
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.open()
 
-    def _accept(self) -> None:
+    def open(self) -> None:
+        """Listen, again on the same port after ``close()``."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
                 self.connections += 1
                 self._sockets.append(client)
                 if self._silent.is_set():
                     continue
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    self.refused += 1
+                    client.close()
+                    continue
                 self._sockets.append(server)
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                    threading.Thread(
+                        target=self._pump, args=(source, sink, source is client), daemon=True
+                    ).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, is_client: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.delay:
                     time.sleep(self.delay)
+                allowed = self._allowed(len(data)) if is_client else len(data)
                 if not self._silent.is_set():
-                    sink.sendall(data)
+                    sink.sendall(data[:allowed])
+                if allowed < len(data):
+                    self._end()
+                    return
             sink.shutdown(socket.SHUT_WR)
+
+    def _allowed(self, wanted: int) -> int:
+        with self._lock:
+            allowed = wanted if self._budget is None else min(wanted, self._budget)
+            if self._budget is not None:
+                # Cut once: what connects afterwards is let through.
+                self._budget = self._budget - allowed if allowed == wanted else None
+            self.bytes += allowed
+            return allowed
+
+    def cut_after(self, count: int | None, *, and_close: bool = False) -> None:
+        """Let *count* more bytes of clients through, then cut every connection, once."""
+        self._end = self.close if and_close else self.cut
+        self._budget = count
+
+    @property
+    def is_to_cut(self) -> bool:
+        """Whether ``cut_after()`` has not come true yet."""
+        return self._budget is not None
 
     def fall_silent(self) -> None:
         """Accept everything and answer nothing, as behind a broken firewall."""

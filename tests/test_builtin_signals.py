@@ -7,7 +7,6 @@ import importlib
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import django
 import pytest
@@ -18,21 +17,23 @@ from django.contrib.auth import signals as auth_signals
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
 from django.core import signals as core_signals
+from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.migrations.state import ProjectState
 from django.db.models import DEFERRED, signals
+from django.dispatch import Signal
 from django.test import Client, RequestFactory, override_settings
 from django.test.client import ClientHandler
+from django.test.utils import CaptureQueriesContext
 
 import async_signals
 from async_signals import RegistrationError, connect
 from async_signals.builtin_signals import RULES
 from tests.testapp.models import Article, ArticleProxy, LongArticle, Tag
-
-if TYPE_CHECKING:
-    from django.dispatch import Signal
 
 ROOT = Path(__file__).resolve().parent.parent
 ON_6_1 = django.VERSION >= (6, 1)
@@ -156,6 +157,23 @@ class TestSaveAndDelete:
         assert [list(kwargs["origin"]) for _, kwargs in got] == [[], []]
         assert {kwargs["origin"].model for _, kwargs in got} == {Tag}
 
+    def test_delete_of_many_costs_no_query(self, connect, sent) -> None:
+        """Not one for each instance deleted, though each carries the queryset that deletes it."""
+
+        def queries_of_deletion() -> int:
+            Tag.objects.bulk_create(Tag(name=name) for name in "abcde")
+            with CaptureQueriesContext(connections["default"]) as queries:
+                Tag.objects.filter(name__lt="z").delete()
+            return len(queries)
+
+        def plain(**kwargs) -> None: ...
+
+        signals.post_delete.connect(plain, sender=Tag)  # Django asks for the rows, then.
+        before = queries_of_deletion()
+        connect(signals.post_delete, plain, sender=Tag, name="test.gone", dispatch_uid="gone")
+        assert queries_of_deletion() == before
+        signals.post_delete.disconnect(plain, sender=Tag)
+
 
 @pytest.mark.django_db
 class TestManyToMany:
@@ -236,6 +254,55 @@ class TestDatabase:
 
         assert got == [(type(connection), {})]
 
+    @pytest.mark.django_db(transaction=True)
+    def test_one_that_a_delivery_opens(self, inline) -> None:
+        """Neither the receiver's connections nor those that decoding needs: it would not end."""
+        tag = Tag.objects.create(name="novel")
+        told = []
+
+        def reconnect(**kwargs) -> None:
+            told.append(kwargs)
+            connections["default"].close()
+            Tag.objects.count()
+
+        signal = Signal()
+        async_signals.connect(connection_created, reconnect, name="test.reconnect")
+        async_signals.connect(signal, reconnect, name="test.reconnect.too")
+        try:
+            connections["default"].close()
+            Tag.objects.count()
+            assert len(told) == 1
+
+            encoded = async_signals.codec.encode({"tag": tag}, receiver="r")
+            connections["default"].close()
+            assert async_signals.codec.decode(encoded) == {"tag": tag}
+            assert len(told) == 1
+
+            signal.send(sender=None)
+            assert len(told) == 2
+        finally:
+            connection_created.disconnect(reconnect)
+
+
+@pytest.mark.django_db
+class TestMigrationModels:
+    def test_they_cause_no_delivery(self, received, sent) -> None:
+        """Models that no process can name: saving them goes on, and nothing is sent for it."""
+        every = [signals.pre_init, signals.post_init, signals.pre_save, signals.post_save]
+        every += [signals.pre_delete, signals.post_delete]
+        received(every)
+        recorder = MigrationRecorder(connections["default"])
+        recorder.record_applied("testapp", "0001_one")
+        recorder.record_unapplied("testapp", "0001_one")
+        historical = ProjectState.from_apps(apps).apps.get_model("testapp", "Tag")
+        old = historical.objects.create(name="novel")
+        old.save()
+        old.delete()
+        assert sent == []
+
+        Tag.objects.create(name="novel")
+        assert sent != []
+
 
 @pytest.mark.django_db
 class TestRequests:
@@ -248,6 +315,18 @@ class TestRequests:
 
         assert started == [(ClientHandler, {})]
         assert finished == [(None, {})]  # So says Django's test client.
+
+    def test_of_an_asgi_handler(self, received) -> None:
+        """``scope`` stays as ``environ`` does; the handler finds its way to the worker."""
+        got = received(core_signals.request_started)
+
+        core_signals.request_started.disconnect(close_old_connections)
+        try:
+            core_signals.request_started.send(sender=ASGIHandler, scope={"server": object()})
+        finally:
+            core_signals.request_started.connect(close_old_connections)
+
+        assert got == [(ASGIHandler, {})]
 
     def test_of_a_real_handler(self, received) -> None:
         """As a web server calls it."""

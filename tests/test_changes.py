@@ -8,15 +8,18 @@ import pickle
 
 import django
 import pytest
-from django.db import transaction
+from django.apps.registry import Apps
+from django.db import models, transaction
 from django.db.models import F
 from django.db.models.signals import m2m_changed, post_init, post_save, pre_save
 from django.dispatch import Signal
 
-from async_signals import RegistrationError
-from tests.testapp.models import Article, ArticleProxy, LongArticle, Note, Tag
+import async_signals
+from async_signals import MessageTooLargeError, RegistrationError, SerializationError
+from tests.testapp.fields import Money
+from tests.testapp.models import Article, ArticleProxy, LongArticle, Note, Product, Tag
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
 told = []
 told_of_titles = []
@@ -47,7 +50,7 @@ def changes(connect, inline):
 
 def stop_tracking(*models) -> None:
     """No other test may find that these models are tracked."""
-    from async_signals.changes import _VALUES
+    from async_signals.sending.changes import _VALUES
 
     for model in models:
         post_init.disconnect(sender=model, dispatch_uid=_VALUES)
@@ -111,6 +114,15 @@ class TestChanges:
 
         assert changes == [None]
 
+    def test_another_database(self, article, changes) -> None:
+        """What was loaded from one database says nothing of the row in another."""
+        Article(pk=article.pk, title="another").save(using="other")
+        changes.clear()
+        article.title = "new"
+        article.save(using="other")
+
+        assert changes == [None]
+
     def test_a_text_that_stands_for_a_number(self, article, changes) -> None:
         """What a form assigns is compared as the database would give it back."""
         article.price = "1.5"
@@ -157,7 +169,7 @@ class TestPartial:
         """They are copied when they are remembered; what cannot be copied is left out."""
         import threading
 
-        from async_signals.changes import _values_of
+        from async_signals.sending.changes import _values_of
 
         article = Article(title=["a"], body=threading.Lock(), price=memoryview(b"x"))
         values = dict(_values_of(article, Article._meta.concrete_fields))
@@ -263,17 +275,45 @@ class TestNested:
 
         assert changes == [{"title": ("old", "new")}] * 2 + [{"title": ("old", "newer")}]
 
-    def test_what_is_not_sent_is_known_all_the_same(self, article, changes) -> None:
-        """A muted save is not told of again with the next one."""
+    def test_what_is_not_sent_is_told_with_the_next(self, article, changes) -> None:
+        """A muted save has told nobody."""
         from async_signals import muted
 
         with muted():
             article.title = "quiet"
             article.save()
-        article.title = "loud"
+        article.price = "3"
         article.save()
 
-        assert changes == [{"title": ("quiet", "loud")}]
+        assert changes == [
+            {"title": ("old", "quiet"), "price": (decimal.Decimal("1.50"), decimal.Decimal(3))}
+        ]
+
+    def test_a_muted_new_row(self, changes) -> None:
+        """Of a new row there is nothing to tell; what follows is a change of it."""
+        from async_signals import muted
+
+        with muted():
+            article = Article.objects.create(title="old")
+        article.title = "new"
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}]
+
+    @pytest.mark.parametrize("error", [MessageTooLargeError, SerializationError])
+    def test_what_was_refused_at_send(self, error, article, changes, settings) -> None:
+        """Neither has a save whose delivery could not be made."""
+        article.title = "new"
+        with pytest.raises(error):
+            if error is MessageTooLargeError:
+                settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 10}
+                article.save()
+            else:
+                post_save.send(Article, instance=article, unsendable=object())
+        settings.ASYNC_SIGNALS = {}
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}]
 
 
 class TestWhen:
@@ -301,6 +341,110 @@ class TestWhen:
             stop_tracking(Tag)
 
         assert got == [{"name": ("old", "new")}]
+
+    def test_what_it_held_back_is_told_with_the_next(self, connect, inline) -> None:
+        """A receiver that waits for one field hears then of all that has changed."""
+        got = []
+
+        def priced(sender, changes, **kwargs) -> None:
+            got.append(changes)
+
+        connect(
+            post_save,
+            priced,
+            sender=Article,
+            track_changes=True,
+            on_commit=False,
+            when=lambda sender, changes, **kwargs: "body" in (changes or ()),
+        )
+        try:
+            article = Article.objects.create(title="old")
+            article.title = "new"
+            article.save()
+            article.body = "text"
+            article.save()
+        finally:
+            stop_tracking(Article)
+
+        assert got == [{"title": ("old", "new"), "body": ("", "text")}]
+
+
+class Vector:
+    """Compares item by item, as arrays do."""
+
+    def __init__(self, *items) -> None:
+        self.items = items
+
+    def __eq__(self, other):
+        return Vector(*(a == b for a, b in zip(self.items, other.items, strict=True)))
+
+    __hash__ = None
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth of an array is ambiguous")
+
+
+class VectorField(models.TextField):
+    def to_python(self, value):
+        return value
+
+    def value_to_string(self, obj):
+        return repr(self.value_from_object(obj).items)
+
+
+class TestValues:
+    def test_what_compares_item_by_item(self, monkeypatch) -> None:
+        """Its field's text tells whether it is another; without one, it counts as changed."""
+        from async_signals.codec.fields import equal
+
+        class Shape(models.Model):
+            corners = VectorField()
+
+            class Meta:
+                app_label = "testapp"
+                apps = Apps()
+
+        field = Shape._meta.get_field("corners")
+        assert equal(field, Vector(1, 2), Vector(1, 2))
+        assert not equal(field, Vector(1, 2), Vector(1, 3))
+        monkeypatch.delattr(VectorField, "value_to_string")
+        assert not equal(field, Vector(1), Vector(1))
+
+    def test_values_that_only_their_field_knows(self, connect, inline) -> None:
+        """They arrive through the field, as those of an instance do."""
+        got = []
+
+        def receive(changes, **kwargs) -> None:
+            got.append(changes)
+
+        connect(post_save, receive, sender=Product, track_changes=True, on_commit=False)
+        try:
+            product = Product.objects.create(price=Money(1))
+            product = Product.objects.get()
+            product.price = Money(2)
+            product.save(update_fields=["price"])
+        finally:
+            stop_tracking(Product)
+
+        assert got == [{}, {"price": (Money(1), Money(2))}]
+        assert type(got[1]) is dict
+
+    def test_a_value_that_nobody_can_write(self, connect, sent) -> None:
+        """Refused with the way to it: the field, and which of the two."""
+
+        def receive(changes, **kwargs) -> None: ...
+
+        connect(post_save, receive, sender=Product, track_changes=True, on_commit=False)
+        try:
+            Product.objects.create(forgotten=Money(1))
+            product = Product.objects.get()
+            product.forgotten = Money(2)
+            with pytest.raises(SerializationError) as caught:
+                product.save()
+        finally:
+            stop_tracking(Product)
+
+        assert caught.value.path == "changes['forgotten'][0]"
 
 
 class TestLimits:
@@ -334,7 +478,7 @@ class TestLimits:
 
 
 class TestTransaction:
-    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.django_db(transaction=True, databases=["default", "other"])
     def test_each_save_of_a_transaction_has_its_own(self, connect, inline) -> None:
         """They are sent with the commit, as they were at their saves."""
         got = []
@@ -381,8 +525,47 @@ class TestRefused:
     def test_an_unknown_field(self, connect) -> None:
         """A field that the model does not have is a mistake."""
         assert self.refused(connect, post_save, sender=Tag, track_changes=["nmae"]) == (
-            "cannot track changes for shop.tracked: expected fields of testapp.Tag, got: 'nmae'. "
-            "Name fields as the model does."
+            "cannot track changes for shop.tracked: expected fields of testapp.Tag that are "
+            "columns, got: 'nmae'. Name fields as the model does; m2m_changed tells of "
+            "many-to-many ones."
+        )
+
+    @pytest.mark.parametrize("name", ["tags", "longarticle", "titel"])
+    @pytest.mark.parametrize("sender", [Article, "testapp.Article"])
+    def test_what_is_no_column(self, name, sender, connect) -> None:
+        """Relations that no save saves, and names that are wrong, also of a lazy sender."""
+        assert f"got: {name!r}. Name fields as the model does" in self.refused(
+            connect, post_save, sender=sender, track_changes=["title", name]
+        )
+
+    def test_a_lazy_sender_that_is_not_loaded_yet(self) -> None:
+        """Refused as soon as there is such a model."""
+        registry = Apps()  # Left with it: the fixture would disconnect from the site's own.
+
+        def receive(**kwargs) -> None: ...
+
+        async_signals.connect(
+            post_save,
+            receive,
+            sender="testapp.Later",
+            apps=registry,
+            name="shop.later",
+            track_changes=["name", "nmae"],
+        )
+        with pytest.raises(RegistrationError) as caught:
+            type(
+                "Later",
+                (models.Model,),
+                {
+                    "__module__": __name__,
+                    "name": models.CharField(max_length=9),
+                    "Meta": type("Meta", (), {"app_label": "testapp", "apps": registry}),
+                },
+            )
+        assert str(caught.value) == (
+            "cannot track changes for shop.later: expected fields of testapp.Later that are "
+            "columns, got: 'nmae'. Name fields as the model does; m2m_changed tells of "
+            "many-to-many ones."
         )
 
     def test_a_text(self, connect) -> None:

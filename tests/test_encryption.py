@@ -10,8 +10,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.dispatch import Signal
 
 from async_signals import EnvelopeError
-from async_signals.encryption import _box
-from async_signals.envelope import pack, unpack
+from async_signals.wire.encryption import _box
+from async_signals.wire.envelope import pack, unpack
+from async_signals.wire.signing import sign
 
 fernet = pytest.importorskip("cryptography.fernet")
 
@@ -96,6 +97,15 @@ class TestRotation:
             "senders, and keep a retired one in the list, not first, until its messages are "
             "consumed."
         )
+
+    @pytest.mark.parametrize("body", ["", "abc", "\u00e9", "\ud800", "\0"], ids=ascii)
+    def test_what_is_no_ciphertext(self, body, keys, settings) -> None:
+        """Whatever stands there is refused as everything is that no key decrypts."""
+        keys(NEW)
+        settings.ASYNC_SIGNALS["SIGNING"] = False
+        for wire in (f":fernet:{body}", sign(f"fernet:{body}")):
+            with pytest.raises(EnvelopeError, match="cannot decrypt the message"):
+                unpack(wire)
 
     def test_a_worker_without_keys(self, envelope, keys, settings) -> None:
         """The order of deployment would have avoided it."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from django.dispatch import Signal
 
 from async_signals import EnvelopeError, ReceiverNotFoundError, connect
-from async_signals.envelope import pack, unpack
 from async_signals.executor import execute
-from async_signals.signing import sign
+from async_signals.wire.envelope import pack, unpack
+from async_signals.wire.signing import sign
 
 
 def signed(message) -> str:
@@ -85,6 +86,45 @@ class TestRefused:
         with pytest.raises(EnvelopeError, match="cannot read"):
             unpack(signed(message))
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"id": 1},
+            {"id": None},
+            {"event": ["x"]},
+            {"signal": 5},
+            {"signal": ["a"]},
+            {"signal": {}},
+            {"sent_at": "2026-01-02T03:04:05"},
+            {"sent_at": 5},
+            {"kwargs": None},
+            {"kwargs": [1]},
+            {"kwargs": "x"},
+            {"kwargs": {"$": "int", "v": "0x1"}},
+            {"kwargs": {"$": "dict", "v": [[1, 2]]}},
+            {"kwargs": {"sender": 1}},
+            {"kwargs": {"signal": 1}},
+            {"payload": 0},
+            {"payload": "1"},
+        ],
+        ids=str,
+    )
+    def test_what_no_receiver_can_be_called_with(self, change, envelope) -> None:
+        """Of the right shape, and one thing in it of the wrong type."""
+        message = json.loads(pack([envelope]).partition(":")[2])
+        message["deliveries"][0].update(change)
+
+        with pytest.raises(EnvelopeError, match="cannot read the message: expected an envelope"):
+            unpack(signed(message))
+
+    @pytest.mark.parametrize("receiver", [None, 1, ["x"], {}], ids=str)
+    def test_a_receiver_that_is_no_name(self, receiver, envelope) -> None:
+        """The same holds for the name above all deliveries."""
+        message = json.loads(pack([envelope]).partition(":")[2])
+
+        with pytest.raises(EnvelopeError, match="cannot read the message"):
+            unpack(signed({**message, "receiver": receiver}))
+
     def test_no_text(self) -> None:
         """A task that is called by hand gets told what to do instead."""
         with pytest.raises(EnvelopeError) as caught:
@@ -122,11 +162,27 @@ class TestRefused:
         )
 
 
+class TestAliases:
+    @pytest.mark.parametrize("called", [0, 1], ids=["old", "new"])
+    def test_an_earlier_name(self, called, envelope) -> None:
+        """A message for the old name is run, by the task of the old name or of the new one."""
+        got = []
+
+        def receive(number, **kwargs) -> None:
+            got.append(number)
+
+        signal = Signal()
+        old, new = names = [f"shop.{word}.{called}" for word in ("old", "new")]
+        connect(signal, receive, name=new, aliases=[old])
+        wire = pack([dataclasses.replace(envelope, receiver=old, signal=None)])
+
+        execute(wire, name=names[called])
+        assert got == [1]
+
+
 class TestSeveral:
     def test_each_has_its_own_outcome(self, envelope) -> None:
         """One delivery of a message that fails does not keep the others from running."""
-        import dataclasses
-
         got = []
 
         def receive(number, **kwargs) -> None:

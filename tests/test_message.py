@@ -9,7 +9,7 @@ from django.dispatch import Signal
 
 from async_signals import MessageTooLargeError, SerializationError
 from async_signals.conf import get_settings
-from async_signals.envelope import pack
+from async_signals.wire.envelope import pack
 
 sized = Signal()
 
@@ -60,6 +60,14 @@ class TestSize:
 
         with pytest.raises(MessageTooLargeError, match="'text'"):
             signal.send(sender=None, text="\N{SNOWMAN}" * 200)
+
+    def test_the_largest_is_the_largest_on_the_wire(self, signal, settings) -> None:
+        """Weighed as it is written: without spaces between the items of a list."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+
+        with pytest.raises(MessageTooLargeError) as caught:
+            signal.send(sender=None, numbers=[1] * 400, text="x" * 1000)
+        assert (caught.value.path, caught.value.path_size) == ("text", 1002)
 
     def test_it_is_a_serialization_error(self, signal, settings) -> None:
         """Who catches what cannot travel catches this too; it survives a pickle."""

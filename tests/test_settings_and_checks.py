@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.test.utils import CaptureQueriesContext, override_settings
 
-from async_signals.conf import get_settings
+from async_signals.conf import Settings, get_settings
 from async_signals.publisher import celery_app
 from tests.testapp.models import Note
 from tests.testproject.celery import app
@@ -33,9 +34,9 @@ class TestSettings:
         [
             (
                 {"PUBLISH_TIMOUT": 1},
-                "cannot read ASYNC_SIGNALS['PUBLISH_TIMOUT']: expected one of ['CELERY_APP', "
-                "'DEFAULTS', 'ENCRYPTION_KEYS', 'MAX_MESSAGE_SIZE', 'PUBLISH_TIMEOUT', 'SIGNING', "
-                "'SIGNING_KEY', 'SIGNING_KEY_FALLBACKS']. Did you mean 'PUBLISH_TIMEOUT'?",
+                "cannot read ASYNC_SIGNALS['PUBLISH_TIMOUT']: expected one of "
+                f"{sorted(field.name.upper() for field in dataclasses.fields(Settings))}. "
+                "Did you mean 'PUBLISH_TIMEOUT'?",
             ),
             (
                 {"PUBLISH_TIMEOUT": 0},

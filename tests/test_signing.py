@@ -6,7 +6,7 @@ import pytest
 from django.core import checks
 
 from async_signals import EnvelopeError
-from async_signals.envelope import pack, unpack
+from async_signals.wire.envelope import pack, unpack
 
 
 class TestSignature:
@@ -50,7 +50,7 @@ class TestSignature:
 
     def test_the_signature_is_verified_first(self, envelope, monkeypatch) -> None:
         """Nothing of a forged message is decrypted or parsed."""
-        from async_signals import envelope as module
+        from async_signals.wire import envelope as module
 
         def refuse(*args) -> None:
             raise AssertionError("too early")

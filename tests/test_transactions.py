@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 
 import pytest
 from django.db import connections, transaction
@@ -12,7 +14,7 @@ from django.dispatch import Signal
 from django.test import Client, TestCase, TransactionTestCase
 
 from async_signals import testing
-from async_signals.dispatch import outlet
+from async_signals.sending.dispatch import outlet
 from tests.testapp.models import Article, Tag
 from tests.testproject.celery import app
 
@@ -250,6 +252,23 @@ class TestNeighbours:
 
         assert numbers(sent) == [1, 2]
 
+    def test_a_callback_that_raises_before_ours_does_not_either(self, receive, monkeypatch) -> None:
+        """The event is committed: Django's rule for callbacks does not lose it."""
+        sent, called = [], []
+        monkeypatch.setattr(
+            "async_signals.sending.dispatch.publish",
+            lambda messages: sent.extend(each for m in messages for each in m.envelopes) or [],
+        )
+        with pytest.raises(Undo), transaction.atomic():
+            transaction.on_commit(lambda: called.append("robust"), robust=True)
+            transaction.on_commit(lambda: (_ for _ in ()).throw(Undo))
+            signal.send(sender=None, n=1)
+            with transaction.atomic():
+                signal.send(sender=None, n=2)
+
+        assert numbers(sent) == [1, 2]
+        assert called == ["robust"]
+
     def test_ours_never_stops_another(self, receive, monkeypatch, caplog) -> None:
         """A publish that fails in a way that nobody thought of leaves other callbacks alone."""
 
@@ -257,7 +276,7 @@ class TestNeighbours:
             raise RuntimeError("nobody thought of this")
 
         called = []
-        monkeypatch.setattr("async_signals.dispatch.publish", explode)
+        monkeypatch.setattr("async_signals.sending.dispatch.publish", explode)
         with transaction.atomic():
             signal.send(sender=None, n=1)
             transaction.on_commit(lambda: called.append(1))
@@ -403,3 +422,43 @@ class TestFailureInSend:
             signal.send(sender=None, n=2)
 
         assert numbers(sent) == [2]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestComingFirst:
+    """A callback of the site that raises keeps no delivery back, wherever savepoints were."""
+
+    def test_with_savepoints_and_many_callbacks(self, connect, monkeypatch) -> None:
+        """Rolled back ones stay so, all others leave, and thousands take no time."""
+        published = []
+        monkeypatch.setattr(
+            "async_signals.sending.dispatch.publish",
+            lambda messages: (
+                published.extend(m.envelopes[0].kwargs["number"] for m in messages) or []
+            ),
+        )
+        signal = Signal()
+
+        def receive(**kwargs): ...
+
+        def explode():
+            raise LookupError
+
+        connect(signal, receive)
+        with pytest.raises(LookupError), transaction.atomic():
+            transaction.on_commit(explode)
+            signal.send(None, number=1)
+            with contextlib.suppress(ZeroDivisionError), transaction.atomic():
+                transaction.on_commit(explode)
+                signal.send(None, number=2)
+                1 / 0  # noqa: B018
+            transaction.on_commit(explode)
+            begun = time.thread_time()
+            for number in range(3, 3003):
+                signal.send(None, number=number)
+            assert time.thread_time() - begun < 3
+        assert published == [1, *range(3, 3003)]
+        published.clear()
+        with transaction.atomic():
+            signal.send(None, number=1)
+        assert published == [1]

@@ -8,8 +8,8 @@ import pytest
 from django.dispatch import Signal
 
 from async_signals import DecodeError, EnvelopeError, connect
-from async_signals.envelope import pack, unpack
 from async_signals.executor import execute
+from async_signals.wire.envelope import pack, unpack
 
 registered = Signal()
 

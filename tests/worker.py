@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -48,25 +50,33 @@ class Reports:
                     f"got: {self._received}"
                 ) from None
 
+    def got(self, **expected) -> list[dict]:
+        """Return the reports with all of *expected* that have come and nobody has waited for."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._received.append(json.loads(self._socket.recv(65536)))
+        return [r for r in self._received if expected.items() <= r.items()]
+
     def close(self) -> None:
         self._socket.close()
 
 
-class Worker:
-    """``celery -A tests.testproject worker`` as a process of its own."""
+#: RabbitMQ keeps the name of a node that was killed for a while.
+_numbers = itertools.count()
 
-    def __init__(self, broker: Broker, reports: Reports, *args: str, **env: str) -> None:
+
+class Process:
+    """A Python process in a session of its own, and what it prints."""
+
+    def __init__(self, *command: str, ready: str, **env: str) -> None:
         databases = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", *COMMAND.split(), "-n", f"{broker.queue}@%h", *args],
+            [sys.executable, "-u", "-m", *command],
             cwd=ROOT,
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "tests.testproject.settings",
-                "ASYNC_SIGNALS_TEST_BROKER": broker.url,
-                "ASYNC_SIGNALS_TEST_QUEUE": broker.queue,
-                "ASYNC_SIGNALS_TEST_TRANSPORT_OPTIONS": json.dumps(broker.transport_options),
-                "ASYNC_SIGNALS_TEST_REPORTS": str(reports.port),
                 "ASYNC_SIGNALS_TEST_DATABASES": json.dumps(databases),
                 "PYTHONUNBUFFERED": "1",
                 **env,
@@ -82,7 +92,11 @@ class Worker:
         self._lines: list[str] = []
         self._more = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
-        self.wait_for_line(" ready.")
+        try:
+            self.wait_for_line(ready)
+        except AssertionError:
+            self.kill()
+            raise
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -102,7 +116,7 @@ class Worker:
         return len(self._lines)
 
     def wait_for_line(self, text: str, after: int = 0, timeout: float = 30) -> str:
-        """Return the first line of the worker's output after *after* that has *text* in it."""
+        """Return the first line of the output after *after* that has *text* in it."""
         deadline = time.monotonic() + timeout
         with self._more:
             while True:
@@ -112,13 +126,34 @@ class Worker:
                 if self._process.poll() is not None or not self._more.wait(
                     max(0, deadline - time.monotonic())
                 ):
-                    raise AssertionError(
-                        f"expected {text!r} in the worker's output, got:\n{self.output}"
-                    )
+                    raise AssertionError(f"expected {text!r} in the output, got:\n{self.output}")
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it and its pool as a power cut would."""
+        with contextlib.suppress(ProcessLookupError):  # It has ended by itself.
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def close(self) -> None:
+        """Let go of what an ended process has printed to."""
+        self._process.stdout.close()
+
+    def terminate(self) -> None:
+        """Ask it to end, as a deployment would."""
+        self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
         """End it as a deployment would, and return its exit code."""
-        self._process.send_signal(signal.SIGTERM)
+        self.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Return its exit code when it has ended, as it was asked to."""
         try:
             return self._process.wait(15)
         except subprocess.TimeoutExpired:
@@ -126,3 +161,23 @@ class Worker:
             return self._process.wait(5)
         finally:
             self._process.stdout.close()
+
+
+class Worker(Process):
+    """``celery -A tests.testproject worker`` as a process of its own."""
+
+    def __init__(self, broker: Broker, reports: Reports, *args: str, **env: str) -> None:
+        super().__init__(
+            *COMMAND.split(),
+            "-n",
+            f"{broker.queue}-{next(_numbers)}@%h",
+            *args,
+            ready=" ready.",
+            **{
+                "ASYNC_SIGNALS_TEST_BROKER": broker.url,
+                "ASYNC_SIGNALS_TEST_QUEUE": broker.queue,
+                "ASYNC_SIGNALS_TEST_TRANSPORT_OPTIONS": json.dumps(broker.transport_options),
+                "ASYNC_SIGNALS_TEST_REPORTS": str(reports.port),
+                **env,
+            },
+        )

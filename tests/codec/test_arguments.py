@@ -100,7 +100,8 @@ class TestRefused:
         assert str(caught.value) == (
             "cannot send 'pdf' to billing.receivers.email_invoice: expected a value of a type that "
             "can travel, got: _io.TextIOWrapper. Leave it out with "
-            "@async_receiver(..., exclude=['pdf']), or send its primary key."
+            "@async_receiver(..., exclude=['pdf']), or send plain values, such as a primary key, "
+            "in its place."
         )
 
     def test_a_circle(self) -> None:

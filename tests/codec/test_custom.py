@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.utils.functional import SimpleLazyObject
 
 from async_signals import DecodeError, RegistrationError, SerializationError, codec
 
@@ -27,15 +28,23 @@ class Dollar(Money):
     pass
 
 
+class Broken:
+    """Its functions fail as *how* does."""
+
+    def __init__(self, how) -> None:
+        self.how = how
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     codec.register(
         Money,
         "tests.money",
-        lambda money: [type(money), money.cents],
-        lambda data: data[0](data[1]),
+        lambda money: money.cents,
+        lambda cents, kind: kind(cents),
         subclasses=[Euro],
     )
+    codec.register(Broken, "tests.broken", lambda broken: broken.how(), lambda how: how())
 
 
 class TestSubclasses:
@@ -49,13 +58,94 @@ class TestSubclasses:
         with pytest.raises(SerializationError, match=r"got: tests\.codec\.test_custom\.Dollar"):
             through_json(Dollar(3))
 
-    def test_a_decoder_that_returns_something_else(self) -> None:
-        """What arrives is of a declared type, or the message is refused."""
-        encoded = codec.encode({"value": Money(3)}, receiver="r")["value"]
-        encoded["v"][0]["v"][1] = "tests.codec.test_custom:Dollar"
+    @pytest.mark.parametrize(
+        "tag",
+        [
+            "tests.money:Dollar",
+            "tests.money:object",
+            "tests.money:tests.codec.test_custom:Dollar",
+            "tests.money:Money",
+        ],
+    )
+    def test_a_class_that_only_the_message_declares(self, tag) -> None:
+        """The class comes from what was registered; a message cannot add one."""
+        with pytest.raises(DecodeError, match=f"cannot decode a value of type '{tag}'"):
+            codec.decode({"$": tag, "v": 3})
 
-        with pytest.raises(DecodeError, match=r"cannot decode a value of type 'tests\.money'"):
-            codec.decode(encoded)
+    def test_a_hostile_message_calls_nothing(self) -> None:
+        """A class or function in the content is content: no example of ours would call it."""
+        called = []
+        Dollar.__init__ = lambda self, cents: called.append(cents)
+        try:
+            for content in (
+                [{"$": "class", "v": ["path", "tests.codec.test_custom:Dollar"]}, 3],
+                {"$": "importable", "v": "os:system"},
+            ):
+                got = codec.decode({"$": "tests.money:Euro", "v": content})
+                assert type(got) is Euro
+        finally:
+            del Dollar.__init__
+        assert called == []
+
+
+class TestFaults:
+    def test_a_function_that_cannot_decode(self) -> None:
+        """The message names the type and the kind of error; what was raised is its cause."""
+        with pytest.raises(DecodeError) as caught:
+            codec.decode({"$": "tests.broken", "v": "secret"})
+        assert str(caught.value) == (
+            "cannot decode a value of type 'tests.broken': expected the function that is "
+            "registered to decode it to return a tests.codec.test_custom.Broken, got: one that "
+            "raises TypeError. Let it read whatever its encode function has ever written."
+        )
+        assert str(caught.value.__cause__) == "'str' object is not callable"
+
+    def test_a_function_that_decodes_to_something_else(self) -> None:
+        """What arrives is of the type that was sent, or the message is refused."""
+        data = {"$": "tests.broken", "v": {"$": "class", "v": ["path", "builtins:int"]}}
+        with pytest.raises(DecodeError) as caught:
+            codec.decode(data)
+        assert str(caught.value) == (
+            "cannot decode a value of type 'tests.broken': expected the function that is "
+            "registered to decode it to return a tests.codec.test_custom.Broken, got: "
+            "builtins.int. Let it return what was sent, of the very type."
+        )
+
+    def test_a_function_that_cannot_encode(self) -> None:
+        """At send, with receiver and argument; what was raised is the cause."""
+
+        def fail():
+            raise LookupError("secret")
+
+        with pytest.raises(SerializationError) as caught:
+            codec.encode({"order": [Broken(fail)]}, receiver="shop.receive")
+        assert str(caught.value) == (
+            "cannot send 'order[0]' to shop.receive: expected a value that can be read, not one "
+            "that raises LookupError, got: tests.codec.test_custom.Broken. Leave it out with "
+            "@async_receiver(..., exclude=['order']), or send plain values, such as a primary "
+            "key, in its place."
+        )
+        assert str(caught.value.__cause__) == "secret"
+
+    def test_a_lazy_object_that_cannot_be_made(self) -> None:
+        """What it raises is told as everything is that cannot travel."""
+        with pytest.raises(SerializationError, match="not one that raises ZeroDivisionError"):
+            codec.encode({"user": SimpleLazyObject(lambda: 1 / 0)}, receiver="r")
+
+
+class Other:
+    pass
+
+
+class Parent:
+    pass
+
+
+class Child(Parent):
+    pass
+
+
+OTHER_CHILD = type("Child", (Parent,), {})
 
 
 class TestClashes:
@@ -65,9 +155,28 @@ class TestClashes:
             (Dollar, "tests.money", (), "got: a known tag 'tests.money'"),
             (Euro, "tests.euro", (), "got: a known type Euro"),
             (Dollar, "tests.dollar", (Euro,), "got: a known type Euro"),
-            (Dollar, "tests.dollar", (str,), "got: another type"),
+            (Dollar, "tests.dollar", (int,), "got: a known type int"),
+            (Dollar, "tests.dollar", (Broken,), "got: a known type Broken"),
+            (Dollar, "tests.dollar", (Other,), "got: another type"),
+            (Money, "tests.all", (), "got: a known type Money"),
+            (type(None), "tests.none", (), "got: a known type NoneType"),
+            (Dollar, "field", (), "got: a known tag 'field'"),
+            (Dollar, "later", (), "got: a known tag 'later'"),
+            (Parent, "tests.parent", (Child, OTHER_CHILD), "got: two of one name"),
         ],
-        ids=["tag", "type", "type of a subclass", "no subclass"],
+        ids=[
+            "tag",
+            "type",
+            "type of a subclass",
+            "builtin",
+            "registered",
+            "no subclass",
+            "the type itself",
+            "none",
+            "tag within snapshots",
+            "tag of a later release",
+            "subclasses of one name",
+        ],
     )
     def test_nothing_is_redefined(self, kind, tag, subclasses, taken) -> None:
         """An error, after which nothing has changed."""
@@ -75,3 +184,12 @@ class TestClashes:
             codec.register(kind, tag, str, kind, subclasses=subclasses)
         with pytest.raises(SerializationError):
             through_json(Dollar(3))
+
+    def test_a_tag_that_is_no_text(self) -> None:
+        """JSON has it as a text, under which nothing would be found."""
+        with pytest.raises(TypeError) as caught:
+            codec.register(Dollar, 5, str, str)
+        assert str(caught.value) == (
+            "cannot register tests.codec.test_custom.Dollar: expected a text as tag, got: int. "
+            "Choose a tag of your own, 'app_label.what'."
+        )

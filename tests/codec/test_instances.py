@@ -16,13 +16,15 @@ from django.utils.functional import SimpleLazyObject
 
 from async_signals import DecodeError, MissingInstanceError, SerializationError, codec
 from tests.conftest import require
-from tests.testapp.fields import Money
+from tests.testapp.fields import Money, MoneyField
 from tests.testapp.models import (
     Article,
     ArticleProxy,
     City,
     CityView,
+    Coin,
     Country,
+    Entry,
     Letter,
     Line,
     LongArticle,
@@ -30,6 +32,7 @@ from tests.testapp.models import (
     Note,
     Playlist,
     Product,
+    Purse,
     Remark,
 )
 
@@ -185,7 +188,32 @@ class TestEveryKind:
         assert seen == [("t", "t")]
 
 
+class TestState:
+    def test_no_alias(self) -> None:
+        """A stored instance that names no database arrives as one that names none."""
+        article = Article.objects.create(title="t")
+        article._state.db = None
+        for mode in MODES:
+            assert_same(through_json(article, instance=mode), article)
+
+
+NULLS = [models.Value(None, models.JSONField())]
+if hasattr(models, "JSONNull"):
+    NULLS.append(models.JSONNull())
+
+
 class TestFields:
+    @pytest.mark.parametrize("null", NULLS, ids=lambda null: type(null).__name__)
+    def test_the_null_of_json(self, null) -> None:
+        """It is not that of SQL, and a new instance that has it arrives with it."""
+        got = through_json(Product(data=null))
+
+        assert (type(got.data), got.data) == (type(null), null)
+        got.save()
+        assert Product.objects.filter(data__isnull=False).count() == 1  # It is not NULL.
+        with pytest.raises(SerializationError, match="not an expression that only the database"):
+            through_json(Product(net=models.Value(None)))
+
     def test_a_default_of_the_database(self) -> None:
         """Before it is saved, such a field has no value; it arrives just so."""
         got = through_json(Product())
@@ -270,6 +298,61 @@ class TestFields:
 
 
 class TestKeys:
+    @pytest.mark.parametrize("mode", MODES)
+    def test_one_that_only_its_field_knows(self, mode, alias, django_assert_num_queries) -> None:
+        """A key of a type of the site's own, and a foreign key to it, go through their field."""
+        coin = Coin.objects.using(alias).create(id=Money(5))
+        purse = Purse.objects.using(alias).create(coin_id=Money(5))
+        entry = Entry.objects.using(alias).create(amount=Money(7), position=2)
+        with django_assert_num_queries(0, using=alias):
+            sent = codec.encode({"v": coin, "w": purse, "x": entry}, receiver="r", instance=mode)
+        got = codec.decode(json.loads(json.dumps(sent)))
+
+        assert_same(got["v"], coin)
+        assert_same(got["w"], purse)
+        assert_same(got["x"], entry)
+
+    def test_one_whose_text_loses_something(self) -> None:
+        """Refused with the way to it."""
+        coin = Coin(id=object())
+        coin._state.adding = False
+
+        with pytest.raises(SerializationError) as caught:
+            codec.encode({"v": coin}, receiver="r")
+        assert (caught.value.path, caught.value.value_type) == ("v.pk", "builtins.object")
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            ["testapp.coin", "nothing", "5"],
+            ["testapp.coin", "id", 5],
+            ["testapp.coin", "id", "x"],
+            ["testapp.nothing", "id", "5"],
+            ["testapp.coin", "id"],
+            "x",
+        ],
+    )
+    def test_a_text_of_no_field(self, data) -> None:
+        """What no sender wrote is no value."""
+        with pytest.raises(DecodeError):
+            codec.decode({"$": "by_field", "v": data})
+
+    def test_a_field_that_fails_to_read(self, monkeypatch) -> None:
+        """Code of a field's own that raises anything: told by the field's name, with its cause."""
+
+        def fail(self, value):
+            raise RuntimeError("secret")
+
+        monkeypatch.setattr(MoneyField, "to_python", fail)
+        with pytest.raises(DecodeError) as caught:
+            codec.decode({"$": "by_field", "v": ["testapp.coin", "id", "5"]})
+        assert str(caught.value) == (
+            "cannot decode a value of testapp.Coin.id: expected to_python() to read what "
+            "value_to_string() has written, got: one that raises RuntimeError. Run sender and "
+            "worker in one release until the messages of the other are consumed."
+        )
+        assert str(caught.value.__cause__) == "secret"
+
     @pytest.mark.parametrize(
         "key",
         [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import decimal
 import json
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connections, transaction
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -18,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from async_signals import MissingInstanceError, codec
-from tests.testapp.models import Article, ArticleProxy, Line, LongArticle, Note
+from tests.testapp.models import MADE, Article, ArticleProxy, Line, LongArticle, Note
 
 from .test_instances import assert_same, fields_of
 
@@ -26,6 +27,9 @@ MODES = st.sampled_from(["reference", "snapshot", "both"])
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 #: Each kind, with the field that is changed.
 KINDS = {Article: "title", ArticleProxy: "title", LongArticle: "title", Note: "text", Line: "text"}
+KINDS |= dict.fromkeys(MADE, "text")
+#: SQLite twice, and each server that is found.
+ALIASES = [*connections]
 
 
 class Sending(RuleBasedStateMachine):
@@ -38,11 +42,11 @@ class Sending(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.transactions = contextlib.ExitStack()
-        for alias in ("default", "other"):
+        for alias in ALIASES:
             self.transactions.enter_context(transaction.atomic(using=alias))
 
     def teardown(self):
-        for alias in ("default", "other"):
+        for alias in ALIASES:
             transaction.set_rollback(True, using=alias)
         self.transactions.close()
 
@@ -52,9 +56,20 @@ class Sending(RuleBasedStateMachine):
         if kind is Line:
             Sending.count += 1
             instance.order_number, instance.position = 1, Sending.count
+        elif kind.__name__ == "Priced":
+            Sending.count += 1
+            instance.pk = decimal.Decimal(Sending.count) / 100
         return instance
 
-    @rule(instance=instances, alias=st.sampled_from(["default", "other"]))
+    @rule(instance=instances, other=instances, name=st.sampled_from(["before", "parent", "key"]))
+    def refer(self, instance, other, name):
+        """Let a foreign key refer to whatever fits; also to what has no row, or not yet a key."""
+        fields = {field.name: field for field in instance._meta.concrete_fields}
+        field = fields.get(name)
+        if field is not None and field.remote_field and isinstance(other, field.remote_field.model):
+            setattr(instance, field.attname, other.pk)
+
+    @rule(instance=instances, alias=st.sampled_from(ALIASES))
     def save(self, instance, alias):
         if instance.get_deferred_fields():
             alias = instance._state.db
@@ -109,8 +124,8 @@ class Sending(RuleBasedStateMachine):
         return rows.filter(pk=instance.pk).first()
 
 
-@pytest.mark.django_db(databases=["default", "other"])
+@pytest.mark.django_db(databases="__all__")
 def test_what_arrives_is_what_was_sent() -> None:
-    """In every order of steps, on two databases, under each mode."""
+    """In every order of steps, on every database, with keys of every kind, under each mode."""
     count = settings.default.max_examples // 6
     run_state_machine_as_test(Sending, settings=settings(max_examples=count))

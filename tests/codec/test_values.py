@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy, override
 from hypothesis import given
 
-from async_signals import SerializationError, codec
+from async_signals import DecodeError, SerializationError, codec
 
 from . import known
 from .known import Bits, Frozen, Pair, Permission, Point, same, through_json
@@ -233,6 +233,13 @@ class TestRefused:
         assert caught.value.value_type == f"{kind.__module__}.{kind.__qualname__}"
         assert "exclude=['value']" in str(caught.value)
 
+    def test_a_class_that_cannot_be_looked_up(self) -> None:
+        """Also where a metaclass has taken the hash of its classes away."""
+        kind = type("Meta", (type,), {"__hash__": None})("Odd", (), {})
+
+        with pytest.raises(SerializationError, match="not one that raises TypeError"):
+            through_json(kind())
+
     def test_a_zone_of_another_kind(self) -> None:
         """Only zoneinfo and fixed offsets mean the same in every process."""
         with pytest.raises(SerializationError, match="fixed-offset time zone, not Zone"):
@@ -262,6 +269,38 @@ class TestRefused:
             through_json(circle)
         assert caught.value.path == "value"
         assert "expected a value without a circle, at most 100 levels deep" in str(caught.value)
+
+
+class TestWireOnly:
+    """What no sender of ours writes, and a message may say all the same."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            ["tests.codec.known:Point", {}],
+            ["tests.codec.known:Point", {"y": 1}],
+            ["tests.codec.known:Frozen", {}],
+            ["tests.codec.known:Pair", {"x": 1}],
+        ],
+    )
+    def test_a_dataclass_without_its_fields(self, data) -> None:
+        """A record that lacks what its class promises is not made."""
+        with pytest.raises(DecodeError, match=r"content that raises (Lookup|Type)Error"):
+            codec.decode({"$": "dataclass", "v": data})
+
+    @pytest.mark.parametrize(
+        "name", ["Europe", "Nowhere/Else", "../../etc/passwd", "/etc/passwd", "", "tzdata"]
+    )
+    @pytest.mark.parametrize("tag", ["datetime", "time"])
+    def test_a_zone_that_is_none(self, tag, name, monkeypatch) -> None:
+        """Refused before ``zoneinfo`` opens a file or imports a package of that name."""
+        asked = []
+        monkeypatch.setattr(zoneinfo, "ZoneInfo", asked.append)
+        text = "2026-01-01T00:00:00" if tag == "datetime" else "00:00:00"
+
+        with pytest.raises(DecodeError, match="content that raises LookupError"):
+            codec.decode({"$": tag, "v": [text, name, 0]})
+        assert asked == []
 
 
 class TestDepth:

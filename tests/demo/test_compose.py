@@ -87,7 +87,7 @@ def test_the_settings_take_what_compose_sets(manage):
     code = (
         "from django.conf import settings as s; d = s.DATABASES['default'];"
         "print(s.CELERY_BROKER_URL, d['ENGINE'], d['HOST'], d['NAME'], d['USER'], d['PASSWORD'],"
-        " s.EMAIL_BACKEND, s.EMAIL_HOST, s.EMAIL_PORT, s.SECRET_KEY)"
+        " s.DELIVERING_BACKEND, s.MAIL_SERVER['host'], s.MAIL_SERVER['port'], s.SECRET_KEY)"
     )
     done = manage("shell", "--no-imports", "-c", code, **environment)
 

@@ -84,6 +84,18 @@ def test_a_database_that_is_kept_gets_a_new_term_and_a_new_mail(demo, tmp_path):
     run.await_line(r"worker \| A new search term was used: 'lord of the rings 20")
 
 
+def test_what_was_broken_or_paused_does_not_spoil_the_next_start(demo, manage, tmp_path):
+    kept = {"BROKER_URL": "memory://", "DATABASE_URL": f"sqlite:///{tmp_path / 'kept.db'}"}
+    assert manage("prepare", **kept).returncode == 0
+    assert manage("mail_server", "break", **kept).returncode == 0
+    paused = manage("async_signals", "pause", "movies.receivers.search_term_saved", **kept)
+    assert paused.returncode == 0, paused.stderr
+
+    run = demo("--once", "--database", kept["DATABASE_URL"])
+
+    assert run.exit_code() == 0, run.output
+
+
 def test_a_broker_that_nobody_runs_is_the_reason_of_the_failure(demo):
     started = time.monotonic()
     run = demo("--once", "--broker", "redis://:secret@127.0.0.1:1/0")

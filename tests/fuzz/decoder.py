@@ -19,11 +19,14 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "tests.testproject.settings"
 
 with atheris.instrument_imports(include=["async_signals"]):
     import async_signals
-    from async_signals import codec, envelope, signing
+    from async_signals import codec, executor
+    from async_signals.wire import envelope, signing
 
 import django  # noqa: E402  (after what is to be instrumented)
 
 django.setup()
+
+from django.dispatch import Signal  # noqa: E402
 
 from async_signals.codec import table  # noqa: E402
 from tests.codec.known import WORDS, messages, warm_up  # noqa: E402
@@ -33,8 +36,29 @@ DOCUMENTED = (
     async_signals.EnvelopeError,
     async_signals.MissingInstanceError,
 )
+SIGNAL = Signal()
+DELIVERY = {
+    "id": "1",
+    "event": "0",
+    "signal": None,
+    "sent_at": "2026-01-02T03:04:05+00:00",
+    "sender": None,
+    "kwargs": {},
+}
 TAGS = [*table._by_tag, "nobody knows"]
 SENT = messages()
+
+
+def nothing(**kwargs: object) -> None:
+    """Take whatever is left of a message."""
+
+
+async_signals.connect(SIGNAL, nothing, name="nothing")
+
+
+def execute(body: str) -> None:
+    """Run a receiver that does nothing for a message that says *body*."""
+    executor.execute(signed(body), name="nothing")
 
 
 def value(data: atheris.FuzzedDataProvider, depth: int = 0) -> object:
@@ -77,6 +101,9 @@ def throw(raw: bytes) -> None:
     data = atheris.FuzzedDataProvider(raw)
     sent = data.PickValueInList([None, *SENT])
     built = json.loads(json.dumps(value(data) if sent is None else bent(data, sent)))
+    key = data.PickValueInList([*DELIVERY])
+    called = {"v": 1, "receiver": "nothing", "deliveries": [{**DELIVERY, key: built}]}
+    given_to = {**called, "deliveries": [{**DELIVERY, "kwargs": {"number": built}}]}
     text = data.ConsumeUnicode(sys.maxsize)
     modules = {*sys.modules}
     for read, given in (
@@ -84,6 +111,8 @@ def throw(raw: bytes) -> None:
         (envelope.unpack, text),
         (envelope.unpack, signed(text)),
         (envelope.unpack, signed(json.dumps(built))),
+        (execute, json.dumps(called)),
+        (execute, json.dumps(given_to)),
     ):
         try:
             read(given)

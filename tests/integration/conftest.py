@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.conftest import require
@@ -20,17 +22,23 @@ def reports():
 def broker(request):
     """Each broker in turn, on a queue of this run's own."""
     require(request.param)
-    broker = getattr(brokers, f"{request.param}_broker")()
-    broker.make_app()
-    yield broker
-    broker.clean()
+    with getattr(brokers, f"{request.param}_broker")().in_use() as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")
 def worker(broker, reports, django_db_setup, django_db_blocker):
-    """One worker process for each broker; it ends before the test databases do."""
+    """
+    One worker process for each broker; it ends before the test databases do.
+
+    Without a relay, which would publish what other tests have in their ledgers.
+    """
+    env = {
+        "ASYNC_SIGNALS_TEST_SETTINGS": json.dumps({"RELAY": False}),
+        "ASYNC_SIGNALS_TEST_CONNECTIONS": "reported",
+    }
     with django_db_blocker.unblock():
-        worker = Worker(broker, reports, "-E")
+        worker = Worker(broker, reports, "-E", **env)
     yield worker
     assert worker.stop() == 0, worker.output
 

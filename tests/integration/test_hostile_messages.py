@@ -13,9 +13,10 @@ import uuid
 import pytest
 
 from async_signals import MessageTooLargeError, testing
-from async_signals.envelope import pack
+from async_signals.models import Delivery
 from async_signals.publisher import celery_app
-from async_signals.signing import sign
+from async_signals.wire.envelope import load, pack
+from async_signals.wire.signing import sign
 from tests.testapp import signals
 
 pytestmark = [
@@ -113,19 +114,25 @@ class TestAddress:
 
 class TestVersions:
     def test_a_future_wire_form(self, envelope, refused) -> None:
-        """Written by a release that this worker is not."""
+        """Written by a release that this worker is not: kept, for a newer one."""
         refused(
             resigned(pack([envelope]), lambda message: message.update(v=99)),
             "cannot read envelope version 99: expected one of [1]. Deploy workers before senders.",
         )
+        row = Delivery.objects.get(exception__endswith="FutureEnvelopeError")
+        assert (row.receiver, row.state) == (f"{APP}.plain", "failed")
+        assert json.loads(row.envelope)["v"] == 99
 
     def test_a_future_payload(self, envelope, refused) -> None:
-        """Sent to a newer version of the receiver."""
+        """Sent to a newer version of the receiver: kept, for a newer worker."""
+        newer = dataclasses.replace(envelope, payload_version=2)
         refused(
-            pack([dataclasses.replace(envelope, payload_version=2)]),
+            pack([newer]),
             f"cannot run {APP}.plain: expected a payload of version 1 or older, got: version 2. "
             "Deploy workers before senders.",
         )
+        row = Delivery.objects.get(pk=envelope.id)
+        assert (row.state, load(row.envelope)) == ("failed", newer)
 
 
 class TestSize:

@@ -193,7 +193,7 @@ class TestMissing:
     def test_skip_and_fail_do_not_run(self, gone, reports, worker) -> None:
         """``"skip"`` says so in the log and succeeds, ``"fail"`` fails with the cure."""
         reports.wait(receiver="missing_snapshot", name=gone)
-        worker.wait_for_line(f"of {APP}.missing_skip: cannot fetch testapp.label")
+        worker.wait_for_line(f"of {APP}.missing_skip: a row of testapp.label is gone")
         worker.wait_for_line("Say what to do with @async_receiver(..., missing=...)")
         for receiver in ("missing_skip", "missing_fail"):
             with pytest.raises(AssertionError, match="expected 1 reports"):

@@ -1,3 +1,5 @@
+import os
+
 from django.apps import AppConfig
 
 
@@ -6,4 +8,9 @@ class TestAppConfig(AppConfig):
     label = "testapp"
 
     def ready(self) -> None:
-        from . import receivers  # noqa: F401
+        if "ASYNC_SIGNALS_TEST_MUTANT" in os.environ:
+            from tests.faults.mutants import stay_mutated
+
+            stay_mutated()
+
+        from . import effects, receivers, releases  # noqa: F401

@@ -6,10 +6,18 @@ from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
+from async_signals import AtomicSave
+
 from .fields import ForgetfulField, MoneyField
 
 
 class Tag(models.Model):
+    name = models.CharField(max_length=50)
+
+
+class Order(AtomicSave, models.Model):
+    """Its saves are transactions."""
+
     name = models.CharField(max_length=50)
 
 
@@ -41,6 +49,12 @@ class Label(models.Model):
 class Story(models.Model):
     title = models.CharField(max_length=200)
     labels = models.ManyToManyField(Label)
+
+
+class Echo(AtomicSave, models.Model):
+    """Its receivers, in this app, save it again."""
+
+    name = models.CharField(max_length=50)
 
 
 class VisibleManager(models.Manager):
@@ -141,3 +155,86 @@ class Playlist(models.Model):
 
     class Meta:
         managed = False
+
+
+class Sent(models.Model):
+    """Written in the transaction that sends: the truth about what was committed."""
+
+    run = models.CharField(max_length=32)
+    number = models.IntegerField()
+
+
+class Applied(models.Model):
+    """Written by receivers whose effect happens once; no constraint hides a second one."""
+
+    run = models.CharField(max_length=32)
+    number = models.IntegerField()
+    at = models.FloatField()  # Of the clock that all processes of a host have.
+
+
+class Coin(models.Model):
+    """A key whose values are of a type that only its field knows."""
+
+    id = MoneyField(primary_key=True)
+
+
+class Purse(models.Model):
+    coin = models.ForeignKey(Coin, models.CASCADE, null=True)
+
+
+class LoudQuerySet(models.QuerySet):
+    def loud(self):
+        return [song.title.upper() for song in self]
+
+
+class LoudManager(models.Manager):
+    """Says nowhere but in its method of which class its querysets are."""
+
+    def get_queryset(self):
+        return LouderQuerySet(self.model, using=self._db)
+
+
+class LouderQuerySet(LoudQuerySet):
+    pass
+
+
+class Song(models.Model):
+    """Three managers, with querysets of three classes."""
+
+    title = models.CharField(max_length=50)
+    objects = models.Manager()
+    shouted = LoudQuerySet.as_manager()
+    yelled = LoudManager()
+
+
+def _key() -> str:
+    return uuid.uuid4().hex
+
+
+#: Models that differ in their keys, each with a foreign key to the one before and to itself.
+MADE = []
+for _name, _field in {
+    "Numbered": models.BigAutoField(primary_key=True),
+    "Unique": models.UUIDField(primary_key=True, default=uuid.uuid4),
+    "Coded": models.CharField(primary_key=True, max_length=32, default=_key),
+    "Priced": models.DecimalField(primary_key=True, max_digits=12, decimal_places=2),
+    "Extended": models.OneToOneField(Article, models.CASCADE, primary_key=True),
+}.items():
+    _fields = {
+        "__module__": __name__,
+        "__doc__": "One of MADE.",
+        "key": _field,
+        "text": models.CharField(max_length=50),
+        "before": models.ForeignKey(MADE[-1] if MADE else Article, models.CASCADE, null=True),
+        "parent": models.ForeignKey("self", models.CASCADE, null=True),
+        "Meta": type("Meta", (), {"default_related_name": "+"}),
+    }
+    MADE.append(type(_name, (models.Model,), _fields))
+
+
+class Entry(models.Model):
+    """A key of two columns, one of them of a type that only its field knows."""
+
+    pk = models.CompositePrimaryKey("amount", "position")
+    amount = MoneyField()
+    position = models.IntegerField()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import uuid
+from typing import TYPE_CHECKING
 
 import redis
 from celery import Celery
 
 from .services import port_of
 
-RUN = uuid.uuid4().hex[:8]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-#: Celery apps by the name under which ``ASYNC_SIGNALS["CELERY_APP"]`` finds them here.
-apps: dict[str, Celery] = {}
+RUN = uuid.uuid4().hex[:8]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Broker:
         """Dotted path of a Celery app that publishes to this broker."""
         return f"{__name__}.app_{self.name}"
 
+    @property
+    def app(self) -> Celery:
+        """The app at ``app_path``."""
+        return globals()[f"app_{self.name}"]
+
     def make_app(self) -> Celery:
         app = Celery(f"sender-{self.name}", broker=self.url, set_as_current=False)
         app.conf.update(
@@ -35,6 +42,15 @@ class Broker:
         )
         globals()[f"app_{self.name}"] = app
         return app
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[Broker]:
+        """Have an app that publishes to it, and leave nothing there."""
+        self.make_app()
+        try:
+            yield self
+        finally:
+            self.clean()
 
     def clean(self) -> None:
         app = Celery("cleaner", broker=self.url, set_as_current=False)

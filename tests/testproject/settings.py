@@ -36,7 +36,8 @@ def sqlite(name: str) -> dict:
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            + os.environ.get("ASYNC_SIGNALS_TEST_PRAGMA", ""),
         },
     }
 
@@ -66,7 +67,15 @@ if "mariadb" in FOUND:
 for _alias, _name in json.loads(os.environ.get("ASYNC_SIGNALS_TEST_DATABASES", "{}")).items():
     DATABASES[_alias]["NAME"] = _name
 
+DATABASE_ROUTERS = ["tests.testproject.routers.LedgerElsewhere"]
+#: "unfold" or "jazzmin": the admin looks so, as in a site that has chosen it.
+THEME = os.environ.get("ASYNC_SIGNALS_TEST_THEME", "")
+
 INSTALLED_APPS = [
+    *([THEME] if THEME else []),
+    "django.contrib.admin",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -75,8 +84,24 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
 ROOT_URLCONF = "tests.testproject.urls"
 SECRET_KEY = "only for tests"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -91,3 +116,6 @@ CELERY_TASK_DEFAULT_QUEUE = os.environ.get("ASYNC_SIGNALS_TEST_QUEUE", "async-si
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TIMEZONE = "UTC"
+
+#: Of a worker that a test starts; in the tests themselves the defaults hold.
+ASYNC_SIGNALS = json.loads(os.environ.get("ASYNC_SIGNALS_TEST_SETTINGS", "{}"))

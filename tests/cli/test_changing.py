@@ -1,0 +1,231 @@
+"""Nothing is changed before it was counted and somebody said yes; and who it was is kept."""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import io
+import uuid
+
+import pytest
+from django.utils import timezone
+
+from async_signals.models import Delivery, Operation, Pause, State
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Put a person before the terminal who types this."""
+
+    def says(text):
+        class Keyboard(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        monkeypatch.setattr("sys.stdin", Keyboard(text))
+
+    return says
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch):
+    """No terminal, as in a script."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+
+def states() -> list[str]:
+    return sorted(Delivery.objects.values_list("state", flat=True))
+
+
+def test_yes_retries(manage, add) -> None:
+    """With --yes nobody is asked; the account of the host and the reason are written down."""
+    row = add()
+
+    answer = manage("retry", str(row.pk)[:18], "--yes", "--reason", "smtp fixed")
+
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
+        "retry: 1 changed, 0 left as they were.",
+        f"Next: manage.py async_signals show {row.pk}",
+    ]
+    assert states() == ["pending"]
+    done = Operation.objects.get()
+    assert (done.by, done.via, done.reason) == (getpass.getuser(), "command", "smtp fixed")
+
+
+@pytest.mark.parametrize("verb", ["retry", "discard", "replay", "prune"])
+def test_without_a_terminal_somebody_has_to_have_said_yes(manage, add, verb) -> None:
+    """A script without --yes changes nothing, and is told so with code 2."""
+    over = timezone.now() - dt.timedelta(days=2)
+    add(), add(State.SUCCEEDED, sent_at=over, finished_at=over)
+    args = {"prune": [], "discard": ["--all", "--reason", "x"]}.get(verb, ["--state", "failed"])
+
+    answer = manage(verb, *args)
+
+    assert answer.code == 2
+    assert answer.err == (
+        f"cannot {verb} 1 delivery: expected a person to say yes, got: no terminal. "
+        "Pass --yes, or look first with --dry-run."
+    )
+    assert states() == ["failed", "succeeded"]
+
+
+@pytest.mark.parametrize(("typed", "code", "state"), [("y\n", 0, "pending"), ("\n", 1, "failed")])
+def test_it_counts_and_asks(manage, add, says, typed, code, state) -> None:
+    """A person is told how many before it happens; only yes is yes."""
+    add(), add()
+    says(typed)
+
+    answer = manage("retry", "--all")
+
+    assert answer.err == "Retry 2 deliveries (all)? [y/N] "
+    assert answer.code == code
+    assert states() == [state] * 2
+
+
+def test_no_is_a_document_too(manage, add, says) -> None:
+    """A script before a person gets its document also where the person says no."""
+    add()
+    says("n\n")
+
+    answer = manage("retry", "--all", "--json")
+
+    assert (answer.code, answer.document["changed"]) == (1, 0)
+
+
+def test_dry_run(manage, add) -> None:
+    """It names what it would change, asks nobody, and changes nothing."""
+    row = add()
+
+    answer = manage("retry", "--receiver", "shop.receive", "--dry-run")
+
+    assert answer.code == 0
+    assert answer.out.splitlines()[0] == (
+        "Would retry 1 delivery (receiver=shop.receive); nothing was changed."
+    )
+    assert str(row.pk)[:18] in answer.out
+    assert states() == ["failed"]
+    assert not Operation.objects.exists()
+    document = manage("retry", row.pk, "--dry-run", "--json").document
+    assert document == {
+        "dry_run": True,
+        "total": 1,
+        "changed": 0,
+        "items": [{"id": str(row.pk), "changed": False, "outcome": "failed"}],
+    }
+
+
+def test_all_has_to_be_meant(manage, add) -> None:
+    """A verb without anything that narrows it is usage, not everything."""
+    add()
+
+    for verb in ("retry", "replay"):
+        answer = manage(verb, "--yes")
+        assert answer.code == 2
+        assert answer.err == (
+            f"cannot {verb}: expected ids, something that narrows the deliveries, or --all, got: "
+            f"neither. Try: manage.py async_signals {verb} --receiver NAME --dry-run"
+        )
+    assert states() == ["failed"]
+
+
+def test_nothing_matches(manage, add) -> None:
+    """Nothing to do is code 1, so that a script notices."""
+    add(State.SUCCEEDED)
+
+    answer = manage("retry", "--all", "--yes")
+
+    assert answer.code == 1
+    assert answer.out.splitlines()[0] == "Nothing to retry: no delivery matches (all)."
+
+
+def test_what_was_left_is_named(manage, add) -> None:
+    """Each delivery that was left alone stands there with the reason; code 1 if all were."""
+    row = add(State.RUNNING)
+
+    answer = manage("retry", row.pk, "--yes")
+
+    assert answer.code == 1
+    assert f"  {row.pk} left: it is running" in answer.out.splitlines()
+    document = manage("retry", row.pk, "--yes", "--json").document
+    assert document["items"] == [
+        {"id": str(row.pk), "changed": False, "outcome": "left: it is running"}
+    ]
+    assert (document["total"], document["changed"], document["unchanged"]) == (1, 0, 1)
+
+
+def test_an_id_of_no_delivery(manage, transactional_db) -> None:
+    """A full id that is not in the ledger is code 1."""
+    assert manage("retry", uuid.UUID(int=7), "--yes").code == 1
+
+
+def test_limit(manage, add) -> None:
+    """A first few can be tried before all the others."""
+    add(), add(), add()
+
+    manage("retry", "--all", "--yes", "--limit", 2)
+
+    assert states() == ["failed", "pending", "pending"]
+
+
+def test_discard_wants_a_reason(manage, add) -> None:
+    """Nothing is given up without a reason."""
+    row = add()
+
+    assert manage("discard", row.pk, "--yes").code != 0
+    assert manage("discard", row.pk, "--yes", "--reason", " ").code == 2
+    assert states() == ["failed"]
+    assert manage("discard", row.pk, "--yes", "--reason", "customer left").code == 0
+    assert Delivery.objects.get().reason == "customer left"
+
+
+def test_replay(manage, add) -> None:
+    """A success is delivered again, and the new id is told."""
+    row = add(State.SUCCEEDED)
+
+    document = manage("replay", row.pk, "--yes", "--json").document
+
+    new = Delivery.objects.get(state="pending")
+    assert document["items"][0]["outcome"] == f"delivered again as {new.pk} to shop.receive"
+    assert manage("replay", row.pk, "--yes", "--to", "shop.nobody").code == 2
+
+
+def test_pause_and_resume(manage, add) -> None:
+    """A receiver waits until it is resumed; an unknown one is refused."""
+    add()
+
+    answer = manage("pause", "shop.receive", "--reason", "smtp down")
+    assert answer.code == 0
+    assert answer.out.splitlines() == [
+        "shop.receive is paused: its deliveries wait, none fails.",
+        "Next: manage.py async_signals resume shop.receive",
+    ]
+    assert Pause.objects.get().reason == "smtp down"
+    assert "already paused" in manage("pause", "shop.receive").out
+    assert manage("resume", "shop.receive").code == 0
+    assert not Pause.objects.exists()
+    assert "was not paused" in manage("resume", "shop.receive").out
+    assert "Did you mean 'shop.receive'?" in manage("pause", "shop.recieve").err
+
+
+def test_prune(manage, add) -> None:
+    """What is over goes, what failed stays; --older-than says since when it is over."""
+    over = timezone.now() - dt.timedelta(hours=5)
+    add(State.SUCCEEDED, sent_at=over, finished_at=over)
+    add()
+
+    assert manage("prune", "--yes").out.splitlines()[0] == (
+        "prune: 0 changed, 0 left as they were."
+    )
+    assert manage("prune", "--older-than", "4h", "--dry-run", "--json").document["total"] == 1
+    assert manage("prune", "--older-than", "4h", "--yes").code == 0
+    assert states() == ["failed"]
+
+
+def test_a_bar_is_for_screens(manage, add, monkeypatch) -> None:
+    """Where stderr is no terminal, nothing of the progress is written."""
+    add()
+
+    assert manage("retry", "--all", "--yes").err == ""

@@ -1,0 +1,65 @@
+"""What scripts and other programs rely on: exit codes, streams, and no colour where none is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from async_signals.models import Delivery
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+def test_codes(start, add) -> None:
+    """0: well; 1: nothing matched; 2: used wrongly; data on stdout, all else on stderr."""
+    row = add()
+    found = start("list", "--json")
+
+    assert (found.returncode, found.stderr) == (0, "")
+    assert json.loads(found.stdout)["deliveries"][0]["id"] == str(row.pk)
+    nothing = start("list", "--state", "running")
+    assert nothing.returncode == 1
+    for args in (["list", "--state", "fail"], ["nonsense"], [], ["retry", "--all"]):
+        wrong = start(*args)
+        assert (wrong.returncode, wrong.stdout) == (2, ""), args
+        assert wrong.stderr, args
+    assert Delivery.objects.get().state == "failed"
+    assert start("retry", "--all", "--yes").returncode == 0
+    assert Delivery.objects.get().state == "pending"
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "colored"),
+    [
+        (["list"], {}, False),
+        (["--force-color", "list"], {}, True),
+        (["list", "--no-color"], {"NO_COLOR": ""}, False),
+        (["list"], {"NO_COLOR": "1"}, False),
+    ],
+)
+def test_colour(start, add, args, env, colored) -> None:
+    """A pipe gets no colour unless it asks for it."""
+    add()
+
+    assert ("\x1b[" in start(*args, **env).stdout) == colored
+
+
+def test_help_names_the_codes(start) -> None:
+    """The codes stand in the help, beside what list lists."""
+    out = start("--help").stdout
+
+    assert "list deliveries in the ledger, newest first" in out
+    assert "69 no worker or broker answers" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(("env", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_on_a_screen(add, run_on_a_screen, env, colored) -> None:
+    """A terminal gets colour, unless NO_COLOR or --no-color says otherwise; ids stay whole."""
+    row = add()
+
+    out = run_on_a_screen("list", **env)
+
+    assert ("\x1b[" in out) == colored
+    assert str(row.pk)[:18] in out
+    assert "\x1b[" not in run_on_a_screen("list", "--no-color", **env)

@@ -1,0 +1,112 @@
+"""Who asks often which receivers are paused costs the database nothing."""
+
+import pytest
+from django.dispatch import Signal
+
+from async_signals import OperationError, operations
+from async_signals.ledger import alias as ledger_alias
+from async_signals.ledger import pausing
+from async_signals.models import Operation, Pause
+
+from .conftest import SENT
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+done = Signal()
+
+
+def test_the_ledger_is_where_the_routers_say(ledger) -> None:
+    """A site that has a database router for it keeps the ledger where that says."""
+    assert ledger_alias() == ledger
+
+
+def test_paused_reads_once_a_second(ledger, monkeypatch) -> None:
+    """A pause is seen by every process within a second, for one small query a second."""
+    now = 100.0
+    monkeypatch.setattr(pausing.time, "monotonic", lambda: now)
+    assert pausing.paused() == frozenset()
+    Pause.objects.using(ledger).create(receiver="shop.receive", since=SENT, by="ana")
+
+    now += 0.99
+    assert pausing.paused() == frozenset()
+    now += 0.02
+    assert pausing.paused() == {"shop.receive"}
+
+
+def test_forget_reads_again(ledger) -> None:
+    """The process that pauses a receiver sees it at once."""
+    assert pausing.paused() == frozenset()
+    Pause.objects.using(ledger).create(receiver="shop.receive", since=SENT, by="ana")
+
+    pausing.forget()
+
+    assert pausing.paused() == {"shop.receive"}
+
+
+class TestOperations:
+    def test_pause_and_resume(self, ledger, add) -> None:
+        """A paused receiver is paused at once here, for whom and why is told; then not."""
+        add()
+        done = operations.pause("shop.receive", by="ana", via="admin", reason="smtp down")
+
+        assert pausing.paused() == {"shop.receive"}
+        pause = Pause.objects.using(ledger).get()
+        assert (pause.by, pause.reason) == ("ana", "smtp down")
+        assert (done.verb, done.target, done.changed) == ("pause", "receiver=shop.receive", 1)
+
+        done = operations.resume("shop.receive", by="ben")
+        assert pausing.paused() == frozenset()
+        assert (done.verb, done.by, done.changed) == ("resume", "ben", 1)
+        assert Operation.objects.using(ledger).count() == 2
+
+    def test_twice(self, ledger, add) -> None:
+        """A second pause changes nothing and keeps the first one's reason; a resume likewise."""
+        add()
+        operations.pause("shop.receive", by="ana", reason="first")
+
+        assert operations.pause("shop.receive", by="ben", reason="second").unchanged == 1
+        assert Pause.objects.using(ledger).get().reason == "first"
+        assert operations.resume("shop.receive", by="ana").changed == 1
+        assert operations.resume("shop.receive", by="ana").unchanged == 1
+
+    def test_the_name_of_today(self, ledger, connect) -> None:
+        """A receiver may be named by its alias; what is paused is the receiver."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(done, receive, name="shop.receive_orders", aliases=["shop.receive"], robust=True)
+
+        operations.pause("shop.receive", by="ana")
+
+        assert pausing.paused() == {"shop.receive_orders"}
+
+    def test_nobody_knows_it(self, ledger, connect) -> None:
+        """A name with a slip in it pauses nothing, and the right one is named."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(done, receive, name="shop.receive_orders", robust=True)
+
+        for name in ("shop.recieve_orders", "receive_orders"):
+            with pytest.raises(OperationError) as caught:
+                operations.pause(name, by="ana")
+            assert str(caught.value) == (
+                f"cannot pause {name!r}: expected the name of a receiver, got: one that neither "
+                "this process nor the ledger knows. Did you mean 'shop.receive_orders'?"
+            )
+        assert pausing.paused() == frozenset()
+
+    def test_a_plain_receiver(self, ledger, connect) -> None:
+        """What has no ledger to wait in cannot be paused, and the message says the cure."""
+
+        def receive(**kwargs) -> None: ...
+
+        connect(done, receive, name="shop.receive_plainly")
+
+        with pytest.raises(OperationError) as caught:
+            operations.pause("shop.receive_plainly", by="ana")
+        assert str(caught.value) == (
+            "cannot pause shop.receive_plainly: expected a robust receiver, whose deliveries can "
+            "wait in the ledger, got: a plain one. Give it robust=True, or stop the workers of its "
+            "queue."
+        )

@@ -1,0 +1,146 @@
+"""What is over is deleted in time; what failed is kept until a person has handled it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+
+import pytest
+from django.utils import timezone
+
+from async_signals import operations
+from async_signals.models import (
+    Claim,
+    Delivery,
+    Event,
+    FailureGroup,
+    Operation,
+    OperationItem,
+    State,
+    UniqueEvent,
+)
+from async_signals.stats import Filter
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+
+@pytest.fixture
+def old(add):
+    """Put a delivery into the ledger that was over so many days ago."""
+
+    def add_old(state, days, **fields):
+        then = timezone.now() - dt.timedelta(days=days)
+        return add(state, sent_at=then, finished_at=then, **fields)
+
+    return add_old
+
+
+def left(ledger) -> set:
+    return set(Delivery.objects.using(ledger).values_list("pk", flat=True))
+
+
+def test_each_state_has_its_time(old, ledger) -> None:
+    """Successes go after a day, discarded ones after 30, failed and live ones never."""
+    gone = [old(State.SUCCEEDED, 2), old(State.DISCARDED, 31)]
+    kept = [
+        old(State.SUCCEEDED, 0.9),
+        old(State.DISCARDED, 29),
+        old(State.FAILED, 400),
+        old(State.PENDING, 400),
+    ]
+
+    operation = operations.prune(by="relay", via="api")
+
+    assert left(ledger) == {each.pk for each in kept}
+    assert (operation.verb, operation.changed) == ("prune", 2)
+    events = set(Event.objects.using(ledger).values_list("pk", flat=True))
+    assert events == {each.event_id for each in kept}
+    assert not {each.event_id for each in gone} & events
+
+
+def test_older_than(old, ledger) -> None:
+    """A time of one's own holds for all that is over; failed ones are kept even then."""
+    old(State.SUCCEEDED, 0.5)
+    old(State.DISCARDED, 0.5)
+    kept = [old(State.FAILED, 0.5), old(State.SUCCEEDED, 0.1)]
+
+    operations.prune(older_than=dt.timedelta(hours=6), by="ana")
+
+    assert left(ledger) == {each.pk for each in kept}
+
+
+def test_an_event_lives_as_long_as_one_of_its_deliveries(old, ledger) -> None:
+    """Pruning one delivery leaves the event to the others, and replays to themselves."""
+    first = old(State.SUCCEEDED, 2)
+    replay = old(State.FAILED, 0, event=first.event, replay_of=None)
+    Delivery.objects.using(ledger).filter(pk=replay.pk).update(replay_of=first.pk)
+
+    operations.prune(by="ana")
+
+    replay.refresh_from_db(using=ledger)
+    assert replay.replay_of_id is None
+    assert Event.objects.using(ledger).filter(pk=first.event_id).exists()
+
+
+def test_receipts_and_records(old, add, ledger) -> None:
+    """Receipts, unique events, old operations and groups without deliveries go too."""
+    now = timezone.now()
+    past, future = now - dt.timedelta(days=31), now + dt.timedelta(days=1)
+    for done, expires_at in ((True, past), (True, future), (False, past)):
+        Claim.objects.using(ledger).create(
+            id=uuid.uuid4(), receiver="x", done=done, expires_at=expires_at, started_at=past
+        )
+    for key, expires_at in (("gone", past), ("kept", future)):
+        UniqueEvent.objects.using(ledger).create(key=key, expires_at=expires_at)
+        FailureGroup.objects.using(ledger).create(
+            fingerprint=key, receiver="x", exception="x", first_at=past, last_at=past
+        )
+    add(fingerprint="kept")
+    for started_at in (past, now):
+        operation = Operation.objects.using(ledger).create(
+            id=uuid.uuid4(), verb="retry", by="x", via="x", target="x", started_at=started_at
+        )
+        OperationItem.objects.using(ledger).create(
+            operation=operation, delivery=uuid.uuid4(), changed=True, outcome="x"
+        )
+
+    operations.prune(by="ana")
+
+    claims = Claim.objects.using(ledger).values_list("done", "expires_at")
+    assert sorted(claims) == [(False, past), (True, future)]
+    assert [each.key for each in UniqueEvent.objects.using(ledger).all()] == ["kept"]
+    assert [each.fingerprint for each in FailureGroup.objects.using(ledger).all()] == ["kept"]
+    verbs = Operation.objects.using(ledger).values_list("verb", flat=True)
+    assert sorted(verbs) == ["prune", "retry"]
+    assert OperationItem.objects.using(ledger).count() == 1
+
+
+def test_batches_and_a_limit(old, ledger, monkeypatch) -> None:
+    """It goes in small transactions, tells how far it is, and stops where it was told to."""
+    monkeypatch.setattr("async_signals.ledger.pruning.CHUNK", 2)
+    for _ in range(8):
+        old(State.SUCCEEDED, 2)
+    seen = []
+
+    assert operations.prune(by="ana", limit=3).changed == 3
+    operation = operations.prune(by="ana", progress=lambda done, total: seen.append(done))
+
+    assert seen == [2, 4, 5]
+    assert operation.changed == 5
+    assert left(ledger) == set()
+
+
+def test_nothing_to_do_leaves_no_record(ledger) -> None:
+    """Pruning every minute does not fill the audit."""
+    assert operations.prune(by="relay").changed == 0
+    assert not Operation.objects.using(ledger).exists()
+
+
+def test_what_is_brought_back_is_not_pruned(old, ledger) -> None:
+    """A discarded delivery that somebody retries is live again."""
+    row = old(State.DISCARDED, 31)
+    operations.retry(Filter(ids=(str(row.pk),)), by="ana")
+
+    operations.prune(by="ana")
+
+    assert left(ledger) == {row.pk}

@@ -1,0 +1,208 @@
+"""A retry is given once, to those that can take it, and everybody learns what became of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+import uuid
+
+import pytest
+from django.db import connections
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from async_signals import OperationError, operations
+from async_signals.models import Delivery, Operation, State
+from async_signals.stats import Filter
+
+from .conftest import SENT, make, save
+
+pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
+
+FAR = dt.datetime(2126, 1, 1, tzinfo=dt.UTC)
+
+
+def outcome_of(operation: Operation, delivery: Delivery) -> str:
+    return operation.items.get(delivery=delivery.pk).outcome
+
+
+def test_a_failed_delivery_is_due_now_with_all_its_attempts(add, ledger) -> None:
+    """Retried, it is attempted as if for the first time, by the database's clock."""
+    delivery = add(attempts=9, deaths=2, publishes=3, reason="gave up", fingerprint="f")
+
+    operation = operations.retry(Filter(ids=(str(delivery.pk),)), by="ana", via="admin")
+
+    delivery.refresh_from_db(using=ledger)
+    assert delivery.state == State.PENDING
+    assert (delivery.attempts, delivery.deaths, delivery.publishes) == (0, 0, 0)
+    assert delivery.finished_at is None
+    assert delivery.reason == ""
+    assert delivery.fingerprint == "f"
+    assert delivery.epoch == 2
+    assert Delivery.objects.using(ledger).filter(due_at__lte=Now(), due_at__gt=SENT).count() == 1
+    assert (operation.total, operation.changed, operation.unchanged) == (1, 1, 0)
+
+
+def test_each_state_has_its_outcome(add, ledger) -> None:
+    """What runs, is in the broker or is done is left alone, and the operation says why."""
+    expected = {
+        State.FAILED: "retried: it had failed",
+        State.DISCARDED: "retried: it had been discarded",
+        State.PENDING: "brought forward: it was to be attempted later",
+        State.PUBLISHED: "left: it is in the broker",
+        State.RUNNING: "left: it is running",
+        State.SUCCEEDED: "left: it has succeeded; replay delivers it again",
+    }
+    live = (State.PENDING, State.PUBLISHED, State.RUNNING)
+    made = {state: add(state, due_at=FAR if state in live else None) for state in expected}
+    due = add(State.PENDING)
+    unknown = Delivery(pk=uuid.UUID(int=7))
+    everyone = [*made.values(), due, unknown]
+
+    operation = operations.retry(Filter(ids=tuple(str(each.pk) for each in everyone)), by="ana")
+
+    assert {state: outcome_of(operation, made[state]) for state in expected} == expected
+    assert outcome_of(operation, due) == "left: it is due already"
+    assert outcome_of(operation, unknown) == "left: there is no such delivery"
+    assert (operation.total, operation.changed, operation.unchanged) == (8, 3, 5)
+    for state in (State.PUBLISHED, State.RUNNING, State.SUCCEEDED):
+        before = make(state, due_at=made[state].due_at)
+        made[state].refresh_from_db(using=ledger)
+        for field in ("state", "due_at", "epoch", "attempts", "finished_at"):
+            assert getattr(made[state], field) == getattr(before, field)
+
+
+def test_a_filter_means_what_failed_or_waits(add) -> None:
+    """Who retries all of a receiver brings nothing back that was discarded on purpose."""
+    discarded, _, failed = add(State.DISCARDED), add(State.SUCCEEDED), add()
+    add(receiver="shop.other")
+
+    operation = operations.retry(Filter(receiver="shop.receive"), by="ana")
+
+    assert [item.delivery for item in operation.items.all()] == [failed.pk]
+    operation = operations.retry(Filter(state="discarded"), by="ana")
+    assert [item.delivery for item in operation.items.all()] == [discarded.pk]
+
+
+def test_who_what_when_and_why_are_written_down(add, ledger) -> None:
+    """The audit names the person, the door, the reason and what was asked for."""
+    add()
+    operations.retry(Filter(state="failed"), by="ana", via="command", reason="smtp fixed")
+
+    stored = Operation.objects.using(ledger).get()
+
+    assert (stored.verb, stored.by, stored.via) == ("retry", "ana", "command")
+    assert (stored.reason, stored.target) == ("smtp fixed", "state=failed")
+    assert stored.started_at <= stored.finished_at
+    with pytest.raises(OperationError) as caught:
+        operations.retry(Filter(), by=" ")
+    assert str(caught.value) == (
+        "cannot retry deliveries: expected who does it, got: by=''. "
+        "Pass the name of a user, or of the job that does it."
+    )
+
+
+def test_the_set_is_frozen_and_the_oldest_come_first(add, monkeypatch) -> None:
+    """What fails while an operation runs is not drawn into it; a limit takes the oldest."""
+    monkeypatch.setattr("async_signals.operations.frozen_set.BATCH", 1)
+    second, first = add(sent_at=SENT + dt.timedelta(1)), add()
+    seen = []
+
+    def progress(done, total):
+        seen.append((done, total))
+        add()
+
+    operation = operations.retry(Filter(state="failed"), by="ana", progress=progress)
+
+    assert seen == [(1, 2), (2, 2)]
+    assert [item.delivery for item in operation.items.order_by("pk")] == [first.pk, second.pk]
+    assert operations.retry(Filter(state="failed"), by="ana", limit=1).total == 1
+
+
+def test_what_breaks_in_the_middle_says_how_far_it_came(add, ledger, monkeypatch) -> None:
+    """A batch is retried with its record or not at all; the rest can be retried again."""
+    monkeypatch.setattr("async_signals.operations.frozen_set.BATCH", 1)
+    add(), add()
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        operations.retry(Filter(), by="ana", progress=stop)
+
+    operation = Operation.objects.using(ledger).get()
+    assert (operation.total, operation.changed, operation.finished_at) == (2, 1, None)
+    assert Delivery.objects.using(ledger).filter(state="failed").count() == 1
+
+
+def in_threads(number: int, run) -> list:
+    """Return what *run* returned in each of so many threads that begin together."""
+    start, results, errors = threading.Barrier(number), [], []
+
+    def enter():
+        try:
+            start.wait(10)
+            results.append(run())
+        except Exception as exc:
+            errors.append(exc)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=enter) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    return results
+
+
+def test_twenty_people_retry_once(add, ledger) -> None:
+    """Whoever clicks first retries; for the others it is due already."""
+    delivery = add()
+    wanted = Filter(ids=(str(delivery.pk),))
+
+    done = in_threads(20, lambda: operations.retry(wanted, by="ana"))
+
+    assert sorted(each.changed for each in done) == [0] * 19 + [1]
+    left = [outcome_of(each, delivery) for each in done if not each.changed]
+    assert set(left) == {"left: it is due already"}
+
+
+def test_a_worker_that_claims_at_the_same_time_keeps_its_delivery(add, ledger) -> None:
+    """Between a worker's claim and a person's retry, one wins; a running one is not touched."""
+    delivery = add(State.PENDING, due_at=FAR)
+
+    def claim() -> int:
+        mine = Delivery.objects.using(ledger).filter(pk=delivery.pk, state="pending", epoch=2)
+        return mine.update(state="running", epoch=3, due_at=FAR)
+
+    runs = iter([claim] + [lambda: operations.retry(Filter(), by="ana").changed] * 4)
+    lock = threading.Lock()
+
+    def run():
+        with lock:
+            mine = next(runs)
+        return mine()
+
+    in_threads(5, run)
+
+    delivery.refresh_from_db(using=ledger)
+    assert (delivery.state, delivery.epoch, delivery.due_at) == ("running", 3, FAR)
+
+
+@pytest.mark.parametrize("verb", ["retry", "discard", "replay"])
+def test_ten_thousand_at_once(ledger, verb) -> None:
+    """All of 10,000 in batches: a few queries for each 500, and in well under a minute."""
+    save(ledger, *(make(number=number) for number in range(10_000)))
+    why = {"reason": "too old"} if verb == "discard" else {}
+
+    started = time.monotonic()
+    with CaptureQueriesContext(connections[ledger]) as queries:
+        operation = getattr(operations, verb)(Filter(), by="ana", **why)
+
+    assert operation.changed == 10_000
+    # SQLite takes fewer values in one INSERT.
+    assert len(queries) <= (20 * 26 if ledger == "default" else 20 * 8)
+    assert time.monotonic() - started < 60

@@ -1,0 +1,64 @@
+"""What the ledger keeps of a delivery can be delivered again, and be encrypted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from cryptography.fernet import Fernet
+
+from async_signals import EnvelopeError
+from async_signals.wire.envelope import dump, load, pack
+
+
+def test_what_is_stored_is_read_again(envelope) -> None:
+    """Every field survives, the receiver and the payload's version too."""
+    newer = dataclasses.replace(envelope, payload_version=3)
+
+    assert load(dump(envelope)) == envelope
+    assert load(dump(newer)) == newer
+
+
+def test_it_is_not_signed(envelope, settings) -> None:
+    """A waiting delivery survives a change of SECRET_KEY."""
+    text = dump(envelope)
+
+    settings.SECRET_KEY = "another"
+
+    assert json.loads(text)["receiver"] == "shop.receive"
+    assert load(text) == envelope
+
+
+def test_it_is_encrypted_where_there_are_keys(envelope, settings) -> None:
+    """With ENCRYPTION_KEYS, the database holds nothing readable."""
+    key = Fernet.generate_key().decode()
+    settings.ASYNC_SIGNALS = {"ENCRYPTION_KEYS": [key]}
+    text = dump(envelope)
+
+    assert text.startswith("fernet:")
+    assert load(text) == envelope
+    settings.ASYNC_SIGNALS = {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
+    with pytest.raises(EnvelopeError, match=r"^cannot decrypt the message: "):
+        load(text)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[1]", "{", '{"v":1,"receiver":"x"}'])
+def test_rubbish_is_refused(text) -> None:
+    """A damaged row gives one kind of error, which quotes nothing of it."""
+    with pytest.raises(EnvelopeError, match=r"^cannot read the stored envelope: expected an "):
+        load(text)
+
+
+def test_a_message_is_no_stored_envelope(envelope) -> None:
+    """What was signed for the broker, or holds several deliveries, is refused."""
+    with pytest.raises(EnvelopeError):
+        load(pack([envelope]))
+    two = json.loads(dump(envelope))
+    two["deliveries"] *= 2
+    with pytest.raises(EnvelopeError) as caught:
+        load(json.dumps(two))
+    assert str(caught.value) == (
+        "cannot read the stored envelope: expected one delivery, got: 2. "
+        "Discard the delivery, or restore its row."
+    )

@@ -1,0 +1,514 @@
+"""People are told once when failures of a kind begin, and once when they are over."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import logging
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import django
+import pytest
+from django.core import mail
+from django.core.mail.backends.base import BaseEmailBackend
+from django.db import connections
+from django.dispatch import Signal
+from django.utils import timezone
+
+from async_signals import Retry, alerts, operations, registry, robust, signals
+from async_signals.delivery import Delivery
+from async_signals.ids import new_id
+from async_signals.ledger import claims, due, groups
+from async_signals.ledger.failures import failure_of
+from async_signals.ledger.masking import mask_for
+from async_signals.models import Claim, Event, FailureGroup, State
+from async_signals.models import Delivery as Row
+from async_signals.stats import Filter
+from async_signals.wire.envelope import dump, pack
+
+pytestmark = pytest.mark.django_db
+
+NAME = "shop.receive"
+LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
+
+
+def find(number: int, token: str) -> None:
+    raise LookupError(f"no order {number} for {token}")
+
+
+def failure(number: int):
+    """What is recorded of one of many equal failures."""
+    token = f"t0k3n-{number}"
+    try:
+        find(number, token)
+    except LookupError as exc:
+        return failure_of(exc, mask_for([], {"token": token}, exc))
+
+
+def delivery(number: int) -> Delivery:
+    return Delivery(
+        id=str(uuid.UUID(int=number)),
+        event_id=str(uuid.UUID(int=0)),
+        receiver=NAME,
+        attempt=9,
+        sent_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+    )
+
+
+def fail(number: int = 1, alias: str = "default") -> None:
+    """Record a failure, as the ledger does, and announce it."""
+    failed = failure(number)
+    event, _ = Event.objects.using(alias).get_or_create(
+        id=uuid.UUID(int=0), defaults={"sent_at": timezone.now()}
+    )
+    Row.objects.using(alias).update_or_create(
+        id=uuid.UUID(int=number),
+        defaults={
+            "event": event,
+            "receiver": NAME,
+            "sent_at": event.sent_at,
+            "state": State.FAILED,
+            "attempts": 9,
+            "fingerprint": failed.fingerprint,
+        },
+    )
+    groups.seen(number, NAME, failed, alias)
+    responses = signals.delivery_failed.send_robust(
+        NAME, delivery=delivery(number), exception=LookupError(), failure=failed
+    )
+    assert [answer for _, answer in responses if answer is not None] == []
+
+
+def end(number: int = 1, state: str = State.SUCCEEDED) -> None:
+    """Let a delivery that failed succeed, or be given up."""
+    Row.objects.filter(id=uuid.UUID(int=number)).update(state=state)
+    signal = signals.delivery_succeeded if state == State.SUCCEEDED else signals.delivery_discarded
+    responses = signal.send_robust(
+        NAME, delivery=delivery(number), fingerprint=failure(number).fingerprint
+    )
+    assert [answer for _, answer in responses if answer is not None] == []
+
+
+def mail_through(settings, backend: str) -> None:
+    """Send mail with *backend*, in the words of the Django that is installed."""
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": backend}}
+    else:
+        settings.EMAIL_BACKEND = backend
+
+
+@pytest.fixture
+def admins(settings) -> None:
+    """Alerts go to the ADMINS."""
+    settings.ASYNC_SIGNALS = {"ALERT_ADMINS": True}
+    settings.ADMINS = ["ada@shop.test" if django.VERSION >= (6, 0) else ("Ada", "ada@shop.test")]
+    mail_through(settings, LOCMEM)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        size = int(self.headers["Content-Length"])
+        self.server.taken.append((self.path, self.headers, json.loads(self.rfile.read(size))))
+        time.sleep(self.server.wait)
+        self.send_response(self.server.status)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.taken.append((self.path, self.headers, "GET"))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook(settings):
+    """A real server that keeps what it is sent in ``taken``; answers with ``status``."""
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.taken, server.status, server.location, server.wait = [], 200, "", 0
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    server.url = f"http://127.0.0.1:{server.server_port}/hook-s3cr3t"
+    settings.ASYNC_SIGNALS = {"ALERT_WEBHOOK": server.url}
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class DownBackend(BaseEmailBackend):
+    """A mail server that does not answer."""
+
+    def send_messages(self, messages) -> int:
+        raise ConnectionRefusedError("mail.shop.test, password t0k3n")
+
+
+class TestAdmins:
+    def test_one_mail_for_many_failures(self, admins) -> None:
+        """500 equal failures: one mail when they begin, one when the last of them is over."""
+        for number in range(1, 501):
+            fail(number)
+        assert [message.subject for message in mail.outbox] == [
+            "[Django] shop.receive is failing: LookupError"
+        ]
+        fingerprint = failure(1).fingerprint
+        assert mail.outbox[0].body == (
+            "shop.receive is failing: LookupError\nno order 1 for ••••\n\n"
+            "Equal failures are not told of again until all of their deliveries are through.\n\n"
+            f"Delivery: {uuid.UUID(int=1)}\nFingerprint: {fingerprint}\n"
+        )
+
+        for number in range(1, 500):
+            end(number)
+        assert len(mail.outbox) == 1
+        end(500)
+        assert [message.subject for message in mail.outbox[1:]] == [
+            "[Django] shop.receive has recovered from LookupError"
+        ]
+        assert mail.outbox[1].body == (
+            "shop.receive has recovered from LookupError\nno order 1 for ••••\n\n"
+            "No delivery that failed so is failed or waits for another attempt any more.\n\n"
+            f"Delivery: {uuid.UUID(int=500)}\nFingerprint: {fingerprint}\n"
+        )
+
+    def test_connected_twice(self, admins) -> None:
+        """Connecting again, as a second start of the app does, tells nobody twice."""
+        alerts.connect()
+        fail()
+        end()
+        assert len(mail.outbox) == 2
+
+    def test_again(self, admins) -> None:
+        """After a recovery the next failure is told of; being given up is a recovery too."""
+        fail()
+        end(state=State.DISCARDED)
+        fail()
+        assert [message.subject.split("shop.receive ")[1] for message in mail.outbox] == [
+            "is failing: LookupError",
+            "has recovered from LookupError",
+            "is failing: LookupError",
+        ]
+
+    def test_a_name_with_lines(self, admins) -> None:
+        """A subject is one line, whatever the receiver is called."""
+        alerts._mail(dataclasses.replace(ALERT, receiver="a\nBcc: eve@x.test", exception="E" * 300))
+        (message,) = mail.outbox
+        assert "\n" not in message.subject
+        assert len(message.subject) < 220
+
+    def test_mail_server_down(self, admins, settings, caplog) -> None:
+        """It is logged without what the error quotes, harms nothing, and is tried again."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        with caplog.at_level(logging.ERROR, "async_signals"):
+            fail(1)
+        assert caplog.messages == [
+            "cannot alert that shop.receive is failing: LookupError: expected ALERT_ADMINS to take "
+            "it, got: ConnectionRefusedError. Correct the setting, or what it leads to; a failure "
+            "that nobody was told of is alerted about again."
+        ]
+        assert mail.outbox == []
+        assert Row.objects.get().state == State.FAILED
+
+        mail_through(settings, LOCMEM)
+        fail(2)
+        fail(3)
+        assert len(mail.outbox) == 1
+
+
+class TestWebhook:
+    def test_what_it_is_sent(self, webhook) -> None:
+        """One JSON object when failures begin, and one when they are over; nothing unmasked."""
+        for number in range(1, 21):
+            fail(number)
+        for number in range(1, 21):
+            end(number)
+
+        (path, headers, begun), (_, _, over) = webhook.taken
+        assert path == "/hook-s3cr3t"
+        assert headers["Content-Type"] == "application/json"
+        text = begun.pop("text")
+        assert text.startswith("shop.receive is failing: LookupError\n")
+        expected = {
+            "version": 1,
+            "state": "failing",
+            "delivery": str(uuid.UUID(int=1)),
+            "receiver": "shop.receive",
+            "exception": "LookupError",
+            "message": "no order 1 for ••••",
+            "fingerprint": failure(1).fingerprint,
+        }
+        assert begun == expected
+        del over["text"]
+        assert over == {**expected, "state": "recovered", "delivery": str(uuid.UUID(int=20))}
+        assert "t0k3n" not in text
+
+    @pytest.mark.parametrize(
+        ("status", "location", "said"),
+        [
+            (500, "", "HTTP status 500"),
+            (404, "", "HTTP status 404"),
+            (302, "/elsewhere", "HTTP status 302"),
+            (307, "file:///etc/passwd", "HTTP status 307"),
+        ],
+    )
+    def test_refused(self, webhook, caplog, status, location, said) -> None:
+        """An error or a redirect is no success; the URL, a secret, is not logged."""
+        webhook.status, webhook.location = status, location
+        with caplog.at_level(logging.ERROR, "async_signals"):
+            fail(1)
+        assert f"expected ALERT_WEBHOOK to take it, got: {said}." in caplog.text
+        assert "s3cr3t" not in caplog.text
+        assert len(webhook.taken) == 1
+
+        webhook.status = 204
+        fail(2)
+        fail(3)
+        assert len(webhook.taken) == 2
+
+    def test_nobody_listens(self, settings, caplog) -> None:
+        """A refused connection is logged by its kind."""
+        settings.ASYNC_SIGNALS = {"ALERT_WEBHOOK": "http://127.0.0.1:9/s3cr3t"}
+        with caplog.at_level(logging.ERROR, "async_signals"):
+            fail(1)
+        assert "got: ConnectionRefusedError." in caplog.text
+        assert "s3cr3t" not in caplog.text
+
+    def test_no_answer(self, webhook, caplog, monkeypatch) -> None:
+        """A server that does not answer is given up after a while."""
+        monkeypatch.setattr(alerts, "_TIMEOUT", 0.1)
+        webhook.wait = 0.5
+        with caplog.at_level(logging.ERROR, "async_signals"):
+            began = time.perf_counter()
+            fail(1)
+            assert time.perf_counter() - began < 0.5
+        assert "got: TimeoutError." in caplog.text
+
+    @pytest.mark.parametrize("url", ["httpx://a.test", "http+unix://a", "http:", "https://[a"])
+    def test_odd_urls(self, settings, caplog, url) -> None:
+        """What is no URL of the web is not opened."""
+        settings.ASYNC_SIGNALS = {"ALERT_WEBHOOK": url}
+        with caplog.at_level(logging.ERROR, "async_signals"):
+            fail(1)
+        assert "expected ALERT_WEBHOOK to take it" in caplog.text
+
+    def test_one_of_two(self, admins, webhook, settings, caplog) -> None:
+        """Where one way fails and the other does not, people were told: it is not repeated."""
+        webhook.status = 500
+        settings.ASYNC_SIGNALS = {"ALERT_WEBHOOK": webhook.url, "ALERT_ADMINS": True}
+        with caplog.at_level(logging.ERROR, "async_signals"):
+            fail(1)
+            fail(2)
+        assert (len(mail.outbox), len(webhook.taken)) == (1, 1)
+
+
+class TestConcurrency:
+    @pytest.mark.django_db(transaction=True)
+    def test_at_once(self, webhook) -> None:
+        """Several workers that fail at the same time tell once."""
+        barrier = threading.Barrier(6)
+
+        def work(number: int) -> None:
+            barrier.wait(20)
+            fail(number)
+            connections.close_all()
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(1, 7)))
+        assert len(webhook.taken) == 1
+
+
+def work(alias: str, name: str) -> None:
+    """Let workers do all that is due."""
+    ready, died, _ = due.take_due(alias, receivers=[name], limit=100)
+    robust.tell_deaths(died)
+    for each in ready:
+        robust.run(pack([each.reference]), name=name, worker="w@test/1")
+
+
+def subjects(name: str) -> list[str]:
+    """What people were told of the receiver called *name*, and forget it."""
+    said = [message.subject.split(name)[1].strip() for message in mail.outbox]
+    mail.outbox.clear()
+    return said
+
+
+PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+ordered = Signal()
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+class TestDeliveries:
+    """Alerts of real deliveries: claimed, run, recorded, retried by a person."""
+
+    @pytest.fixture
+    def receiver(self, connect, ledger, admins, settings) -> str:
+        """The name of one that raises ``self.raises``."""
+        self.raises: Exception | None = None
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "RETRY_RATE": 1000}
+
+        def receive(**kwargs) -> None:
+            if self.raises is not None:
+                raise self.raises
+
+        name = f"tests.alerts.{new_id()}"
+        connect(ordered, receive, name=name, robust=True, retry=Retry(max_attempts=1))
+        return name
+
+    @pytest.fixture
+    def send(self, receiver, sent):
+        """Send once, and run the delivery with what it is to raise."""
+
+        def run(raises: Exception | None) -> str:
+            sent.clear()
+            self.raises = raises
+            ordered.send(None, number=1)
+            [result] = robust.run(pack(sent), name=receiver, worker="w@test/1")
+            return result.delivery
+
+        return run
+
+    def retry(self, alias: str, name: str, raises: Exception | None, *ids: str) -> None:
+        """Let a person retry, and run what is due with what it is to raise."""
+        self.raises = raises
+        operations.retry(Filter(receiver=name, ids=ids), by="ana")
+        work(alias, name)
+
+    def test_another_kind_meanwhile(self, ledger, receiver, send) -> None:
+        """What fails in one way and then in another has recovered from the first one."""
+        send(LookupError("no order"))
+        assert subjects(receiver) == ["is failing: LookupError"]
+        self.retry(ledger, receiver, OSError("no disk"))
+        assert subjects(receiver) == ["is failing: OSError", "has recovered from LookupError"]
+        self.retry(ledger, receiver, None)
+        assert subjects(receiver) == ["has recovered from OSError"]
+        assert not FailureGroup.objects.using(ledger).filter(alerted_at__isnull=False).exists()
+
+        send(LookupError("no order"))
+        assert subjects(receiver) == ["is failing: LookupError"]
+
+    def test_another_kind_while_it_is_tried_again(
+        self, ledger, receiver, send, monkeypatch
+    ) -> None:
+        """An attempt that is not the last one ends what it failed of before, and tells no more."""
+        send(LookupError("no order"))
+        monkeypatch.setattr(
+            registry.get(receiver).options.retry.__class__, "wait_after", lambda *a, **k: 0.0
+        )
+        mail.outbox.clear()
+        self.retry(ledger, receiver, OSError("no disk"))
+        assert subjects(receiver) == ["has recovered from LookupError"]
+
+    def test_one_of_two_fails_otherwise(self, ledger, receiver, send) -> None:
+        """While another delivery fails so, it is not over, and not told of again."""
+        first, second = send(LookupError("no order")), send(LookupError("no order"))
+        mail.outbox.clear()
+        self.retry(ledger, receiver, OSError("no disk"), first)
+        assert subjects(receiver) == ["is failing: OSError"]
+        send(LookupError("no order"))
+        assert subjects(receiver) == []
+        operations.discard(Filter(ids=(first,)), by="ana", reason="no")
+        assert subjects(receiver) == ["has recovered from OSError"]
+        self.retry(ledger, receiver, None, second)
+        assert subjects(receiver) == []
+        self.retry(ledger, receiver, None)
+        assert subjects(receiver) == ["has recovered from LookupError"]
+
+    def test_failing_again(self, ledger, receiver, send) -> None:
+        """A retry that fails as before is no new failure."""
+        send(LookupError("no order"))
+        self.retry(ledger, receiver, LookupError("no order"))
+        self.retry(ledger, receiver, LookupError("no order"))
+        assert subjects(receiver) == ["is failing: LookupError"]
+
+    def test_a_recovery_that_nobody_saw(self, ledger, receiver, send) -> None:
+        """Where the process died before it could tell, the next failure is told of, once."""
+        send(LookupError("no order"))
+        Row.objects.using(ledger).update(state=State.SUCCEEDED)
+        mail.outbox.clear()
+        for _ in range(5):
+            send(LookupError("no order"))
+        assert subjects(receiver) == ["is failing: LookupError"]
+
+    def test_the_death_of_workers(self, ledger, receiver, sent, settings) -> None:
+        """A delivery whose workers have died too often is told of, once for several."""
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "MAX_DEATHS": 1}
+        for _ in range(2):  # The second time, nobody has said that the first ones were over.
+            for number in range(3):
+                ordered.send(None, number=number)
+            for each in sent:
+                assert claims.claim(each, dump(each), worker="w@test/1") is not None
+            sent.clear()
+            Claim.objects.using(ledger).filter(done=False).update(expires_at=PAST)
+            robust.tell_deaths(due.take_dead_claims(ledger, limit=100))
+            assert subjects(receiver) == ["is failing: its worker died"]
+            Row.objects.using(ledger).update(state=State.SUCCEEDED)
+
+    def test_recovery_from_deaths(self, ledger, receiver, sent, settings) -> None:
+        """A delivery that gets through after its workers have died has recovered."""
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "MAX_DEATHS": 1}
+        ordered.send(None, number=1)
+        claims.claim(sent[0], dump(sent[0]), worker="w@test/1")
+        Claim.objects.using(ledger).update(expires_at=PAST)
+        robust.tell_deaths(due.take_dead_claims(ledger, limit=100))
+        self.retry(ledger, receiver, None)
+        assert subjects(receiver) == [
+            "is failing: its worker died",
+            "has recovered from deaths of its worker",
+        ]
+
+
+class TestQuiet:
+    def test_off(self, django_assert_num_queries) -> None:
+        """Where no alerts are wanted nothing is asked and nothing is sent."""
+        with django_assert_num_queries(0):
+            signals.delivery_failed.send(NAME, delivery=delivery(1), failure=failure(1))
+            signals.delivery_succeeded.send(NAME, delivery=delivery(1), fingerprint="f" * 32)
+        assert mail.outbox == []
+
+    def test_nothing_to_tell(self, admins, django_assert_num_queries) -> None:
+        """A success that never failed, and a failure that was not recorded, cost no query."""
+        with django_assert_num_queries(0):
+            signals.delivery_succeeded.send(NAME, delivery=delivery(1), fingerprint="")
+            signals.delivery_discarded.send(NAME, delivery=delivery(1), reason="no")
+            signals.delivery_failed.send(NAME, delivery=delivery(1), exception=None, failure=None)
+
+    def test_a_broken_ledger(self, admins, caplog, monkeypatch) -> None:
+        """Whatever goes wrong is logged and harms nobody."""
+
+        def refuse(*args):
+            raise RuntimeError("no table")
+
+        monkeypatch.setattr(groups, "take_alert", refuse)
+        monkeypatch.setattr(groups, "alerted", refuse)
+        fail(1)
+        end(1)
+        assert f"cannot alert about LookupError of delivery {uuid.UUID(int=1)}." in caplog.text
+        assert "cannot tell of the recovery of shop.receive." in caplog.text
+
+    def test_a_pruned_group(self, admins) -> None:
+        """A group that is gone when it recovers is nothing to tell of."""
+        fail(1)
+        FailureGroup.objects.all().delete()
+        end(1)
+        assert len(mail.outbox) == 1
+
+
+ALERT = alerts.Alert(
+    state="failing", delivery="0199-1", receiver=NAME, exception="", message="", fingerprint="f"
+)
+
+
+def test_titles() -> None:
+    """Where a worker died there is no error to name."""
+    assert ALERT.title == "shop.receive is failing: its worker died"
+    assert dataclasses.replace(ALERT, state="recovered").title == (
+        "shop.receive has recovered from deaths of its worker"
+    )
