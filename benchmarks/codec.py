@@ -34,7 +34,7 @@ from kombu.utils import json as kombu_json  # noqa: E402
 
 from async_signals import codec  # noqa: E402
 from async_signals.codec import instances  # noqa: E402
-from async_signals.envelope import _encode as dumps  # noqa: E402
+from async_signals.wire.envelope import _encode as dumps  # noqa: E402
 
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)
 USER = User(id=7, username="ann", email="a@b.c", password="x" * 80, last_login=MOMENT)

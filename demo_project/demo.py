@@ -162,6 +162,7 @@ class Demo:
             f"Search    {self.site}",
             f"Admin     {self.site}admin/    user admin, password admin",
             f'Terminal  {manage} movie_search "finding nemo"',
+            f"Break it  {manage} mail_server break, and search three times",
             "Stop      Ctrl-C",
             "",
         ):

@@ -4,6 +4,7 @@ Settings of the demo's site.
 It is meant for your own machine: DEBUG is on where nothing else is said.
 """
 
+import django
 from celery.schedules import crontab
 
 from .environment import database, secret_key, variable
@@ -54,11 +55,27 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 # E-mail: to a server if one is named, else onto the terminal of the process that sends it.
-EMAIL_HOST = variable("EMAIL_HOST")
-EMAIL_PORT = int(variable("EMAIL_PORT", "25"))
-EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
-EMAIL_TIMEOUT = 10
-ADMINS = [("Movie Admin", "admin@example.com")]
+MAIL_SERVER = {
+    "host": variable("EMAIL_HOST"),
+    "port": int(variable("EMAIL_PORT", "25")),
+    "timeout": 10,
+}
+DELIVERING_BACKEND = "django.core.mail.backends.{}.EmailBackend".format(
+    "smtp" if MAIL_SERVER["host"] else "console"
+)
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {"BACKEND": "movies.mailing.MailServer"},
+        "delivering": {
+            "BACKEND": DELIVERING_BACKEND,
+            "OPTIONS": MAIL_SERVER if MAIL_SERVER["host"] else {},
+        },
+    }
+else:
+    EMAIL_BACKEND = "movies.mailing.MailServer"  # The same, with a switch that breaks it.
+    EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = MAIL_SERVER.values()
+ADMIN = "admin@example.com"
+ADMINS = [ADMIN] if django.VERSION >= (6, 0) else [("Movie Admin", ADMIN)]
 SERVER_EMAIL = "movies@example.com"
 
 # The web service that knows all movies; recorded answers without a key.
@@ -79,6 +96,12 @@ CELERY_BEAT_SCHEDULE = {
         "task": "movies.tasks.mail_search_statistics",
         "schedule": crontab(hour=7, minute=0),
     },
+}
+
+ASYNC_SIGNALS = {
+    "ALERT_ADMINS": True,
+    # Not by the mail server that alerts may be about.
+    "ALERT_EMAIL_BACKEND": "delivering" if django.VERSION >= (6, 1) else DELIVERING_BACKEND,
 }
 
 # One handler at the root; a worker replaces it by Celery's own.

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from .models import Genre, Movie, SearchTerm
+from .models import Genre, Movie, Outage, SearchTerm
 
 
 @admin.register(SearchTerm)
@@ -18,3 +18,4 @@ class MovieAdmin(admin.ModelAdmin):
 
 
 admin.site.register(Genre)
+admin.site.register(Outage)

@@ -40,3 +40,13 @@ class Movie(models.Model):
 
     def __str__(self) -> str:
         return f"{self.title} ({self.year})"
+
+
+class Outage(models.Model):
+    """A service that the demo pretends to be down, for as long as the row exists."""
+
+    service = models.SlugField(unique=True)
+    since = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.service

@@ -18,7 +18,7 @@ from django.core.signals import request_finished
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.dispatch import receiver
 
-from async_signals import async_receiver, current_delivery
+from async_signals import Retry, async_receiver, current_delivery
 
 from .models import Genre, Movie, SearchTerm
 from .search import fill_movie_details
@@ -29,7 +29,13 @@ logger = logging.getLogger(__name__)
 # -- A search term is new
 
 
-@async_receiver(post_save, sender=SearchTerm, dispatch_uid="search_term_saved")
+#: Soon over, so that you need not wait for it: attempts after 0, 10 and 30 seconds.
+BRIEFLY = Retry(max_attempts=3, initial_delay=10, jitter="none")
+
+
+@async_receiver(
+    post_save, sender=SearchTerm, dispatch_uid="search_term_saved", robust=True, retry=BRIEFLY
+)
 def search_term_saved(sender, instance, created, **kwargs):
     if created:
         mail_admins("New Search Term", f"A new search term was used: '{instance.term}'")

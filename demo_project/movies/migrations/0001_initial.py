@@ -1,4 +1,3 @@
-# ruff: noqa: RUF012
 import django.utils.timezone
 from django.db import migrations, models
 
