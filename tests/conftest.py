@@ -144,3 +144,16 @@ def connect():
     yield connect_for_test
     for signal, receiver, sender, uid in made:
         signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
+
+
+@pytest.fixture
+def gates(tmp_path):
+    """Two files, each of which holds receivers until the test lets them go."""
+    from tests.testproject.settings import FOLDER
+
+    paths = [FOLDER / f"gate-{tmp_path.name}-{number}" for number in range(2)]
+    for path in paths:
+        path.touch()
+    yield paths
+    for path in paths:
+        path.unlink(missing_ok=True)

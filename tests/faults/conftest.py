@@ -40,19 +40,6 @@ def rig(ledger, settings, tmp_path):
         yield Rig(stack, settings, tmp_path)
 
 
-@pytest.fixture
-def gates(tmp_path):
-    """Two files, each of which holds receivers until the test lets them go."""
-    from tests.testproject.settings import FOLDER
-
-    paths = [FOLDER / f"gate-{tmp_path.name}-{number}" for number in range(2)]
-    for path in paths:
-        path.touch()
-    yield paths
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
 @pytest.fixture(params=["redis", "rabbitmq"])
 def kind(request) -> str:
     """Each kind of broker."""

@@ -219,7 +219,7 @@ class TestVersions:
         run.send(range(count))
         kept = Delivery.objects.using(ledger).filter(state="pending")
         wait_until(lambda: kept.count() == count, what="the keeping of all", timeout=60)
-        assert old.output.count("Kept delivery") == count
+        wait_until(lambda: old.output.count("Kept delivery") == count, what="the log of each")
         rig.worker(ASYNC_SIGNALS_TEST_DEPLOY="new")  # Beside the old one, as in a deployment.
         wait_until(lambda: run.delivered, what="the first success", timeout=60)
         old.terminate()  # Until then it has taken its share of them, and given it back.
