@@ -25,40 +25,47 @@ COMMAND = "celery -A tests.testproject worker -l INFO -c 2 --without-mingle --wi
 
 
 class Reports:
-    """Datagrams from receivers in other processes; see ``tests.testapp.reports``."""
+    """
+    Datagrams from receivers in other processes; see ``tests.testapp.reports``.
+
+    A thread takes them as they come: the kernel throws away what finds its buffer full.
+    """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._socket.bind(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self._received: list[dict] = []
+        self._more = threading.Condition()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while datagram := self._socket.recv(65536):
+            with self._more:
+                self._received.append(json.loads(datagram))
+                self._more.notify_all()
 
     def wait(self, count: int = 1, timeout: float = 30, **expected) -> list[dict]:
         """Return the first *count* reports that have all of *expected*; they are taken out."""
-        deadline = time.monotonic() + timeout
-        while True:
-            found = [r for r in self._received if expected.items() <= r.items()]
-            if len(found) >= count:
-                self._received = [r for r in self._received if r not in found[:count]]
-                return found[:count]
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            try:
-                self._received.append(json.loads(self._socket.recv(65536)))
-            except TimeoutError:
-                raise AssertionError(
-                    f"expected {count} reports with {expected} within {timeout} s, "
-                    f"got: {self._received}"
-                ) from None
+        with self._more:
+            assert self._more.wait_for(lambda: len(self.got(**expected)) >= count, timeout), (
+                f"expected {count} reports with {expected} within {timeout} s, "
+                f"got: {self._received}"
+            )
+            found = self.got(**expected)[:count]
+            self._received = [r for r in self._received if r not in found]
+            return found
 
     def got(self, **expected) -> list[dict]:
         """Return the reports with all of *expected* that have come and nobody has waited for."""
-        self._socket.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._received.append(json.loads(self._socket.recv(65536)))
-        return [r for r in self._received if expected.items() <= r.items()]
+        with self._more:
+            return [r for r in self._received if expected.items() <= r.items()]
 
     def close(self) -> None:
+        self._socket.sendto(b"", self._socket.getsockname())
+        self._thread.join()
         self._socket.close()
 
 
