@@ -21,6 +21,7 @@ from .announcing import announce
 from .conf import get_settings
 from .delivery import at_work
 from .exceptions import ReceiverNotFoundError
+from .forks import unforked
 from .ledger import aliases, due, pruning, spool
 from .ledger.pausing import paused
 from .publisher import publish, shared_out
@@ -62,7 +63,8 @@ def run(stop: threading.Event, *, once: bool = False) -> int:
     relay = Relay()
     token = at_work.set(True)
     while not stop.is_set():
-        busy = relay.tick()
+        with unforked():
+            busy = relay.tick()
         if once and not busy:
             break
         if not busy:

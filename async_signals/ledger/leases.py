@@ -18,6 +18,7 @@ from django.db import connections
 
 from ..conf import Settings, get_settings
 from ..delivery import at_work
+from ..forks import unforked
 from .claims import renew
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def _renew_all() -> None:
         with contextlib.suppress(ImproperlyConfigured):  # In a test of it; a site has checks.
             interval = get_settings().lease / 3
         pause.wait(interval)
-        for run in list(_running.values()):
-            _renew(run)
-        connections.close_all()  # This thread's own.
+        with unforked():
+            for run in list(_running.values()):
+                _renew(run)
+            connections.close_all()  # This thread's own.
 
 
 def _renew(run: Run) -> None:

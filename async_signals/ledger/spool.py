@@ -32,6 +32,7 @@ from django.db import DataError, Error, IntegrityError, connections
 from ..conf import get_settings
 from ..delivery import at_work
 from ..exceptions import EnvelopeError
+from ..forks import unforked
 from ..wire.envelope import Envelope, dump, load
 from ..wire.signing import sign, verified
 from . import alias
@@ -264,15 +265,16 @@ def _drain_until_empty() -> None:
     at_work.set(True)
     pause = threading.Event()
     while True:
-        try:
-            moved = drain()
-            _thread = None  # Whoever spools from here on starts another.
-            if _stuck.issuperset(_waiting()):
-                return
-            _thread = os.getpid(), threading.current_thread()
-        except (Error, OSError):
-            moved = 0
-        finally:
-            connections.close_all()  # This thread's own.
+        with unforked():
+            try:
+                moved = drain()
+                _thread = None  # Whoever spools from here on starts another.
+                if _stuck.issuperset(_waiting()):
+                    return
+                _thread = os.getpid(), threading.current_thread()
+            except (Error, OSError):
+                moved = 0
+            finally:
+                connections.close_all()  # This thread's own.
         if not moved:
             pause.wait(PATIENCE)
