@@ -24,7 +24,7 @@ from tests.testapp import effects
 from tests.testapp.models import Applied, Sent
 
 from .scale import IS_FULL
-from .waiting import wait_until
+from .waiting import USUALLY, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -161,7 +161,7 @@ class Run:
         """The events that a receiver was called for."""
         return {entry["number"] for entry in self.written("start")}
 
-    def wait_until_delivered(self, timeout: float = 30) -> None:
+    def wait_until_delivered(self, timeout: float = USUALLY) -> None:
         """Return when every committed event has had its effect, or after *timeout* seconds."""
         committed = self.committed
         deadline = time.monotonic() + timeout

@@ -93,7 +93,7 @@ class TestCountdown:
         rig.worker()
         run = Run("17 a countdown", mode)
         count = scaled(10, 200)
-        run.send(range(count))
+        run.send(range(count), together=True)  # Long before the first one is due.
         client = redis.Redis(port=port_of("redis"), db=9)
         unacked = f"{broker.transport_options['global_keyprefix']}unacked"
         waiting, looks = Delivery.objects.using(ledger).filter(state="pending"), 0
