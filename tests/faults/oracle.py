@@ -23,7 +23,7 @@ from async_signals.models import Delivery
 from tests.testapp import effects
 from tests.testapp.models import Applied, Sent
 
-from .scale import IS_FULL
+from .scale import IS_FULL, scaled
 from .waiting import USUALLY, wait_until
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Run:
         committed = self.committed
         deadline = time.monotonic() + timeout
         while committed - self.delivered and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(scaled(0.05, 1))  # All that was written is read at each look.
 
     def tally(self) -> Tally:
         """Count, and print the line of this run."""
