@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 from . import changing, doctor, reading, relaying
@@ -109,7 +110,9 @@ def _add_care(verb: argparse.ArgumentParser, *, needs_reason: bool) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
+    number = int(text) if re.fullmatch(r"\d{1,9}", text) else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got: {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number above 0, and at most 999,999,999, got: {text!r}"
+        )
     return number

@@ -11,6 +11,8 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 __all__ = ["age", "duration", "moment"]
 
+#: A century: further back there is nothing, and databases have no dates before year 1.
+LONGEST = dt.timedelta(days=36_525)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STEPS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -27,7 +29,12 @@ def duration(text: str) -> dt.timedelta:
         raise argparse.ArgumentTypeError(
             f"cannot read the time {text!r}: expected a number and a unit, as in 90s, 30m, 2h, 7d."
         )
-    return dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    known = dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if known > LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"cannot take the time {text!r}: expected at most {LONGEST.days}d, got: {known.days}d."
+        )
+    return known
 
 
 def moment(text: str) -> dt.datetime:

@@ -46,18 +46,22 @@ def prunable(
     Args:
         using: Alias of the ledger's database.
         succeeded: Seconds that successes are kept; None: ``KEEP_SUCCEEDED``.
-        handled: Seconds that discarded deliveries are kept; None: ``KEEP_HANDLED``.
+        handled: Seconds that handled failures are kept: what was discarded, or has succeeded
+            after it had failed; None: ``KEEP_HANDLED``.
     """
     settings = get_settings()
-    kept = {
-        State.SUCCEEDED: settings.keep_succeeded if succeeded is None else succeeded,
-        State.DISCARDED: settings.keep_handled if handled is None else handled,
-    }
-    over = Q()
-    for state, seconds in kept.items():
-        # Sent before it was finished: so the index of state and time narrows it.
-        over |= Q(state=state, sent_at__lt=_ago(seconds), finished_at__lt=_ago(seconds))
-    return Delivery._base_manager.using(using).filter(over)
+    succeeded = settings.keep_succeeded if succeeded is None else succeeded
+    handled = settings.keep_handled if handled is None else handled
+    return Delivery._base_manager.using(using).filter(
+        (Q(state=State.SUCCEEDED, fingerprint="") & _finished_before(succeeded))
+        | (Q(state=State.SUCCEEDED) & ~Q(fingerprint="") & _finished_before(handled))
+        | (Q(state=State.DISCARDED) & _finished_before(handled))
+    )
+
+
+def _finished_before(seconds: float) -> Q:
+    # Sent before it was finished: so the index of state and time narrows it.
+    return Q(sent_at__lt=_ago(seconds), finished_at__lt=_ago(seconds))
 
 
 def prune_deliveries(rows: QuerySet[Delivery], size: int) -> int:

@@ -19,7 +19,7 @@ from .receivers import receiver_called
 from .record import Item, begin, check_author, run
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from ..registry import Receiver
     from ..stats import Filter
@@ -43,7 +43,8 @@ def replay(
     """
     Make a new delivery of the same event for each that matches, due now; also of successes.
 
-    Each call makes new ones. One that is still on its way is not repeated to its own receiver.
+    Each call makes new ones, one for each event and receiver. An event that is still on its way to
+    a receiver is not repeated to it.
 
     Args:
         filter: Without a state it means those of every state.
@@ -68,34 +69,59 @@ def replay(
     words = f"{filter} to={','.join(each.name for each in targets)}" if targets else str(filter)
     total = len(frozen) * max(1, len(targets))
     operation = begin(verb, using=using, target=words, total=total, by=by, via=via, reason=reason)
-    return run(operation, frozen, functools.partial(_replay, using, targets), progress)
+    return run(operation, frozen, functools.partial(_replay, using, targets, {}), progress)
 
 
-def _replay(using: str, targets: list[Receiver], ids: list[uuid.UUID]) -> list[Item]:
+#: Deliveries that are on their way, by their event and the name of their receiver.
+_OnTheirWay = dict[tuple[uuid.UUID, str], uuid.UUID]
+
+
+def _replay(
+    using: str, targets: list[Receiver], made: _OnTheirWay, ids: list[uuid.UUID]
+) -> list[Item]:
     # Locked, so that none is pruned before what repeats it refers to it.
     found = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk").select_for_update()
     rows = {row.pk: row for row in found}
+    # Those made before, too: they may have been delivered since.
+    live = _on_their_way(rows.values(), using) | made
     items, repeats = [], []
     receivers: list[Receiver | None] = [*targets] or [None]
     for key in ids:
         for target in receivers:
-            item, repeat = _repeat(rows.get(key), key, target)
+            item, repeat = _repeat(rows.get(key), key, target, live)
             items.append(item)
-            repeats += [repeat] if repeat is not None else []
+            if repeat is not None:
+                repeats.append(repeat)
+                live[repeat.event_id, repeat.receiver] = repeat.pk
+                made[repeat.event_id, repeat.receiver] = repeat.pk
     Delivery.objects.using(using).bulk_create(repeats)
     return items
 
 
+def _on_their_way(rows: Iterable[Delivery], using: str) -> _OnTheirWay:
+    live = Delivery.objects.using(using).filter(
+        event__in={row.event_id for row in rows}, state__in=LIVE_STATES
+    )
+    return {
+        (event, receiver): key
+        for key, event, receiver in live.values_list("pk", "event_id", "receiver")
+    }
+
+
 def _repeat(
-    row: Delivery | None, key: uuid.UUID, target: Receiver | None
+    row: Delivery | None, key: uuid.UUID, target: Receiver | None, live: _OnTheirWay
 ) -> tuple[Item, Delivery | None]:
     """Return what becomes of a delivery, and the new one, where there is one."""
     why = ""
     if row is None:
         return Item(key, False, "left: there is no such delivery"), None  # noqa: FBT003
-    is_own = target is None or row.receiver in (target.name, *target.aliases)
-    if row.state in LIVE_STATES and is_own:
+    names = (row.receiver,) if target is None else (target.name, *target.aliases)
+    is_own = row.receiver in names
+    there = [live[row.event_id, name] for name in names if (row.event_id, name) in live]
+    if key in there:
         why = "left: it is still on its way; retry attempts it now"
+    elif there:
+        why = f"left: its event is on its way to {names[0]} already, as {there[0]}"
     elif not row.envelope:
         why = "left: its envelope was not kept"
     else:

@@ -33,6 +33,15 @@ def test_what_is_none(text) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["36526d", "999999w"])
+def test_what_is_longer_than_a_century(text) -> None:
+    """Dates do not go back that far."""
+    with pytest.raises(argparse.ArgumentTypeError, match="expected at most 36525d, got: "):
+        duration(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="cannot read the time"):
+        moment(text)
+
+
 def test_dates() -> None:
     """A date begins at midnight of the site's time zone; a time may carry its own."""
     with timezone.override("Europe/Athens"):

@@ -160,6 +160,13 @@ class TestMistakes:
         assert "cannot read the time" in answer.err
         assert "as in 2h" in answer.err
 
+    @pytest.mark.parametrize("number", ["0", "-1", "some", "99999999999999999999"])
+    def test_numbers(self, manage, transactional_db, number) -> None:
+        """A number that no ledger has rows for is as wrong as none."""
+        answer = manage("list", f"--limit={number}")
+
+        assert "expected a whole number above 0, and at most 999,999,999, got: " in answer.err
+
     def test_no_tables(self, manage, transactional_db, monkeypatch) -> None:
         """A ledger that was never migrated is one line with the cure, not a traceback."""
         from async_signals.models import Delivery

@@ -40,10 +40,15 @@ def left(ledger) -> set:
 
 
 def test_each_state_has_its_time(old, ledger) -> None:
-    """Successes go after a day, discarded ones after 30, failed and live ones never."""
-    gone = [old(State.SUCCEEDED, 2), old(State.DISCARDED, 31)]
+    """Successes go after a day, handled failures after 30, failed and live ones never."""
+    gone = [
+        old(State.SUCCEEDED, 2),
+        old(State.SUCCEEDED, 31, fingerprint="f"),
+        old(State.DISCARDED, 31),
+    ]
     kept = [
         old(State.SUCCEEDED, 0.9),
+        old(State.SUCCEEDED, 29, fingerprint="f"),  # It had failed before: it was handled.
         old(State.DISCARDED, 29),
         old(State.FAILED, 400),
         old(State.PENDING, 400),
@@ -52,7 +57,7 @@ def test_each_state_has_its_time(old, ledger) -> None:
     operation = operations.prune(by="relay", via="api")
 
     assert left(ledger) == {each.pk for each in kept}
-    assert (operation.verb, operation.changed) == ("prune", 2)
+    assert (operation.verb, operation.changed) == ("prune", len(gone))
     events = set(Event.objects.using(ledger).values_list("pk", flat=True))
     assert events == {each.event_id for each in kept}
     assert not {each.event_id for each in gone} & events

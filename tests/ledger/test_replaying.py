@@ -10,6 +10,7 @@ from django.dispatch import Signal
 
 from async_signals import OperationError, operations
 from async_signals.models import Delivery, State
+from async_signals.operations import frozen_set
 from async_signals.stats import Filter
 from async_signals.wire.envelope import load
 
@@ -106,6 +107,45 @@ def test_what_is_on_its_way_is_not_doubled(add, ledger, add_receiver, state) -> 
     assert operation.items.get().outcome == ("left: it is still on its way; retry attempts it now")
     assert operations.replay(Filter(), to=["shop.send_invoice"], by="ana").changed == 1
     assert Delivery.objects.using(ledger).count() == 2
+
+
+def test_one_for_each_event(add, ledger, add_receiver) -> None:
+    """However many receivers had the event, and however often it was replayed before."""
+    add_receiver("shop.send_invoice")
+    first = add(State.SUCCEEDED)
+    add(State.FAILED, receiver="shop.others", event=first.event)
+
+    def replay():
+        return operations.replay(Filter(signal=first.signal), to=["shop.send_invoice"], by="ana")
+
+    operation = replay()
+    invoices = Delivery.objects.using(ledger).filter(receiver="shop.send_invoice")
+    new = invoices.get()
+    assert (operation.total, operation.changed) == (2, 1)
+    outcomes = sorted(item.outcome for item in operation.items.all())
+    assert outcomes == [
+        f"delivered again as {new.pk} to shop.send_invoice",
+        f"left: its event is on its way to shop.send_invoice already, as {new.pk}",
+    ]
+    assert replay().changed == 0
+    invoices.update(state=State.SUCCEEDED, due_at=None)
+    assert replay().changed == 1
+    invoices.update(state=State.SUCCEEDED, due_at=None)
+    assert operations.replay(Filter(receiver="shop.send_invoice"), by="ana").changed == 1
+
+
+def test_one_for_each_event_in_batches(add, ledger, monkeypatch) -> None:
+    """Also where the first was delivered before the second batch is looked at."""
+    monkeypatch.setattr(frozen_set, "BATCH", 1)
+    first = add(State.SUCCEEDED)
+    add(State.SUCCEEDED, event=first.event)
+
+    def deliver(done, total) -> None:
+        Delivery.objects.using(ledger).update(state=State.SUCCEEDED, due_at=None)
+
+    operation = operations.replay(Filter(), by="ana", progress=deliver)
+
+    assert (operation.total, operation.changed) == (2, 1)
 
 
 def test_what_cannot_be_read_any_more(add, settings) -> None:
