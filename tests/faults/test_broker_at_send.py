@@ -142,7 +142,7 @@ class TestCallbacks:
                 if "after" in places:
                     transaction.on_commit(fail, using=USING, robust=is_robust)
 
-        run.wait_until_delivered(15)
+        run.wait_until_delivered()
         tally = run.tally()
         assert "failed" in called
         assert (tally.committed, tally.lost, tally.twice) == (3, 0, 0)
