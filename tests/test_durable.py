@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 
 import pytest
@@ -26,6 +27,7 @@ from async_signals import (
 )
 from async_signals.ids import new_id
 from async_signals.ledger import aliases, claims, due
+from async_signals.ledger.clock import seconds_since
 from async_signals.ledger.pausing import paused
 from async_signals.models import Attempt, Claim, Delivery, Event, FailureGroup
 from async_signals.sending import outbox
@@ -40,6 +42,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 done = Signal()
 NOW = Retry(initial_delay=0)
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: A port that nobody listens on.
 CLOSED = 9
 
@@ -100,6 +103,10 @@ def seconds_left(row) -> float:
     return (row.due_at - now[0]).total_seconds()
 
 
+def now(alias) -> dt.datetime:
+    return EPOCH + dt.timedelta(seconds=seconds_since(EPOCH, alias))
+
+
 def run(function, row, epoch=0) -> str:
     """Let a worker have the message of *row*."""
     name = function.receiver_name
@@ -117,12 +124,13 @@ def relay_once(alias) -> int:
 class TestTransaction:
     def test_a_commit_publishes_and_has_said_so(self, alias, receive) -> None:
         """From its commit on it counts as published, and would be again in a minute; no claim."""
+        before, minute = now(alias), dt.timedelta(seconds=60)
         with transaction.atomic(using=alias):
             send(alias, 1)
 
         [row] = rows(alias)
         assert (row.state, row.epoch, row.publishes) == ("published", 0, 1)
-        assert 58 < seconds_left(row) <= 60
+        assert before + minute <= row.due_at <= now(alias) + minute
         assert row.published_at is not None
         assert str(row.event_id) == str(Event.objects.using(alias).get().pk)
         assert not Claim.objects.using(alias).exists()
@@ -226,12 +234,13 @@ class TestTransaction:
     def test_a_countdown_is_waited_for_in_the_ledger(self, alias, receiver) -> None:
         """It does not travel before its time."""
         function = receiver(countdown=30)
+        before, countdown = now(alias), dt.timedelta(seconds=30)
         with transaction.atomic(using=alias):
             send(alias, 1)
 
         [row] = rows(alias)
         assert row.state == "pending"
-        assert 29 < seconds_left(row) <= 30
+        assert before + countdown <= row.due_at <= now(alias) + countdown
         assert function.calls == []
 
 

@@ -157,12 +157,12 @@ class Process:
     def stop(self) -> int:
         """End it as a deployment would, and return its exit code."""
         self.terminate()
-        return self.wait()
+        return self.wait(60)
 
-    def wait(self) -> int:
-        """Return its exit code when it has ended, as it was asked to."""
+    def wait(self, timeout: float = 15) -> int:
+        """Return its exit code when it has ended, as it was asked to; in the end it is killed."""
         try:
-            return self._process.wait(15)
+            return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             os.killpg(self.pid, signal.SIGKILL)
             return self._process.wait(5)

@@ -22,10 +22,11 @@ happened = Signal()
 def app(settings, monkeypatch):
     """Use a Celery app with this broker."""
 
-    def app(url: str) -> None:
+    def app(url: str, *, timeout: float = 30.0) -> None:
         made = Celery("shop", broker=url, set_as_current=False)
         monkeypatch.setattr(f"{__name__}.celery_app", made, raising=False)
-        settings.ASYNC_SIGNALS = {"CELERY_APP": f"{__name__}.celery_app", "PUBLISH_TIMEOUT": 1.0}
+        path = f"{__name__}.celery_app"
+        settings.ASYNC_SIGNALS = {"CELERY_APP": path, "PUBLISH_TIMEOUT": timeout}
 
     return app
 
@@ -98,7 +99,7 @@ def test_no_broker(diagnosis, app, transactional_db, scheme) -> None:
 def test_a_silent_broker(diagnosis, app, transactional_db, scheme) -> None:
     """A broker that accepts and never answers is given up in seconds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        app(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}//")
+        app(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}//", timeout=1.0)
         started = time.monotonic()
 
         code, _ = diagnosis()

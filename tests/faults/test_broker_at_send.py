@@ -14,7 +14,7 @@ from .scale import in_modes, scaled
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 3600)),
+    pytest.mark.timeout(scaled(180, 3600)),
 ]
 
 #: Seconds that a send may take at most, by default.
@@ -142,7 +142,7 @@ class TestCallbacks:
                 if "after" in places:
                     transaction.on_commit(fail, using=USING, robust=is_robust)
 
-        run.wait_until_delivered(15)
+        run.wait_until_delivered()
         tally = run.tally()
         assert "failed" in called
         assert (tally.committed, tally.lost, tally.twice) == (3, 0, 0)

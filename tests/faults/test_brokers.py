@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 3600)),
+    pytest.mark.timeout(scaled(180, 3600)),
 ]
 
 

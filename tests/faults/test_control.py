@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 3600)),
+    pytest.mark.timeout(scaled(180, 3600)),
 ]
 
 COUNT = scaled(20, 1_000)

@@ -18,7 +18,7 @@ from .scale import in_modes, scaled
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 3600)),
+    pytest.mark.timeout(scaled(180, 3600)),
 ]
 
 #: Seconds that a database is away: longer than a worker is patient without letting go.
@@ -27,14 +27,15 @@ AWAY = scaled(5, 60)
 
 class TestDownInTheWorker:
     @in_modes("robust")
-    def test_before_a_claim(self, rig, some_kind, mode) -> None:
+    def test_before_a_claim(self, rig, some_kind, mode, ledger) -> None:
         """The message stays with the broker until the ledger is back."""
         rig.use(some_kind)
         proxy = rig.proxy("postgresql")
         worker = rig.worker(ASYNC_SIGNALS_TEST_POSTGRESQL_PORT=str(proxy.port))
         run = Run(f"12 no database in the worker, {some_kind}", mode)
         run.send(range(5))
-        run.wait_until_delivered()
+        claims = Claim.objects.using(ledger).filter(done=True)
+        wait_until(lambda: claims.count() == 5, what="the record of five")  # After their effects.
         proxy.close()
         run.send(range(5, scaled(50, 10_000)))
         worker.wait_for_line("Cannot reach the ledger for")

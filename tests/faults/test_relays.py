@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import collections
+import contextlib
 import datetime as dt
 import json
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -25,24 +28,44 @@ from tests.testproject.services import port_of
 
 from .oracle import Run, let_time_pass, lines, wait_until
 from .scale import in_modes, scaled
+from .test_conflicts import waiting_for_a_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 3600)),
+    pytest.mark.timeout(scaled(180, 3600)),
 ]
 
 COUNT = scaled(300, 10_000)
 
 
-def store(run: Run, count: int, ledger: str) -> None:
+def store(
+    run: Run,
+    count: int,
+    ledger: str,
+    start: contextlib.AbstractContextManager[None] | None = None,
+) -> None:
     """Put events into the ledger as if the broker had been down when they were sent."""
     with testing.capture() as sent:
         run.send(range(count), together=True)
-    if registry.get(sent[0].receiver).options.durable:  # They are there, and wait a little.
-        waiting = {"state": "pending", "publishes": 0, "due_at": Now()}
-        Delivery.objects.using(ledger).update(**waiting)
-    else:
-        records.stored(sent, using=ledger)
+    with start or contextlib.nullcontext():
+        if registry.get(sent[0].receiver).options.durable:  # They are there, and wait a little.
+            waiting = {"state": "pending", "publishes": 0, "due_at": Now()}
+            Delivery.objects.using(ledger).update(**waiting)
+        else:
+            records.stored(sent, using=ledger)
+
+
+@contextlib.contextmanager
+def all_at_once(number: int, ledger: str) -> Iterator[None]:
+    """Let so many relays begin upon what is stored in the block when each of them asks for it."""
+    table = connections[ledger].ops.quote_name(Delivery._meta.db_table)
+    with transaction.atomic(using=ledger), connections[ledger].cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN EXCLUSIVE MODE")  # It can be read, and that is all.
+        yield
+        wait_until(lambda: waiting_for_a_lock() >= number, what="the beginning of all relays")
 
 
 class Queue:
@@ -78,14 +101,14 @@ class TestTogether:
         """A backlog, and all of them begin upon it at the same moment."""
         relays = [rig.relay() for _ in range(number)]
         run = Run(f"18 {number} relays", mode)
-        store(run, COUNT, ledger)
+        store(run, COUNT, ledger, all_at_once(number, ledger))
 
         wait_until(lambda: len(queue) >= COUNT, timeout=scaled(30, 300), what="the backlog's end")
         for relay in relays:
             relay.terminate()
         for relay in relays:
             relay.wait_for_line("relayed ")
-            assert relay.wait() == 0
+            assert relay.wait(60) == 0
         counts = queue.ids()
         assert (len(counts), sum(counts.values())) == (COUNT, COUNT)
         shares = [int(relay.output.split("relayed ")[1]) for relay in relays]
@@ -102,13 +125,19 @@ class TestDead:
     def test_killed_in_the_middle(self, rig, mode, queue, ledger) -> None:
         """What it had taken and not published is published when its time is over."""
         run = Run("18 a relay is killed", mode)
-        relays = []
+        number = scaled(2, 20)
+        share = COUNT // (number + 1)
         store(run, COUNT, ledger)
-        for n in range(scaled(2, 20)):
+        waiting = Delivery.objects.using(ledger).filter(state="pending")
+        for n in range(number):
             goal = len(queue) + 1
-            relays.append(rig.relay())
-            wait_until(lambda goal=goal: len(queue) >= goal, what="a publish")
-            relays[-1].kill()
+            with transaction.atomic(using=ledger):
+                # Relays pass by what is locked: none does it all, however late it is killed.
+                free = list(waiting.values_list("pk", flat=True)[:share])
+                list(waiting.exclude(pk__in=free).select_for_update().values_list("pk"))
+                relay = rig.relay()
+                wait_until(lambda goal=goal: len(queue) >= goal, what="a publish")
+                relay.kill()
             assert len(queue) < COUNT, f"relay {n} had done it all"
         taken = Delivery.objects.using(ledger).filter(state="published").count()
         rig.relay()
@@ -161,7 +190,8 @@ class TestPaused:
         tally = run.tally()
         assert (tally.lost, tally.twice) == (0, 0)
         assert len(run.written("start")) == COUNT
-        assert not Delivery.objects.using(ledger).exclude(state="succeeded").exists()
+        left = Delivery.objects.using(ledger).exclude(state="succeeded")
+        wait_until(lambda: not left.exists(), what="the record of all")
 
 
 class TestPeopleAtWork:
@@ -195,7 +225,7 @@ class TestPeopleAtWork:
         for each in (*people, *relays):
             each.terminate()
         for each in (*people, *relays):
-            assert each.wait() == 0, each.output[-2000:]
+            assert each.wait(60) == 0, each.output[-2000:]
             assert "operator failed" not in each.output, each.output[-2000:]
             assert "cannot use the ledger" not in each.output, each.output[-2000:]
             assert "eadlock" not in each.output

@@ -19,7 +19,7 @@ from .scale import PROMISING, in_modes, scaled
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 3600)),
+    pytest.mark.timeout(scaled(180, 3600)),
 ]
 
 #: The broker gives back what a dead worker has taken, on Redis.

@@ -136,10 +136,11 @@ class TestSilent:
 
     def test_the_bound_is_a_setting(self, proxy, settings, caplog) -> None:
         """``PUBLISH_TIMEOUT`` says how long a publish may take in all."""
-        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "PUBLISH_TIMEOUT": 0.5}
+        # By default the opening alone is given 1.6 s; with this it is given 0.7.
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "PUBLISH_TIMEOUT": 1.5}
         proxy.fall_silent()
 
-        assert send_many() < 0.5
+        assert send_many() < 1.5
 
     def test_many_threads_share_the_bound(self, proxy, caplog) -> None:
         """More senders than connections: each waits for one, and still not beyond the bound."""

@@ -143,14 +143,13 @@ class TestDelivery:
 class TestDeath:
     def test_a_killed_child_is_a_counted_attempt(self, worker, reports, number, ledger) -> None:
         """SIGKILL in the receiver: it runs again, and the ledger says that its worker died."""
-        started = time.monotonic()
         signals.ordered.send(None, number=number, orders=["die"])
 
-        reports.wait(number=number, done=True)
+        # In half of the time after which Redis would give its message to another worker.
+        reports.wait(number=number, done=True, timeout=30)
         row = delivery_in("succeeded", ledger)
         assert row.deaths == 1
         assert [a.outcome for a in row.attempt_set.using(ledger)] == ["died", "succeeded"]
-        assert time.monotonic() - started < 20
 
     def test_three_deaths_quarantine(self, worker, reports, number, ledger) -> None:
         """What kills its worker each time runs three times, and others go on."""

@@ -264,9 +264,9 @@ class TestBounds:
         def deeper(levels):
             return deeper(levels - 1) if levels else ping(0)
 
-        began = time.perf_counter()
+        began = time.thread_time()
         failure = failed(ping, 0)
-        assert time.perf_counter() - began < 2
+        assert time.thread_time() - began < 2
         assert failure.exception == "RecursionError"
         assert len(failure.traceback) <= 20_000
         assert len(failure.own_frames) <= 20_000

@@ -185,9 +185,9 @@ class TestText:
     )  # fmt: skip
     def test_hostile_texts(self, text) -> None:
         """No text takes more than linear time."""
-        began = time.perf_counter()
+        began = time.thread_time()
         self.mask.text(text)
-        assert time.perf_counter() - began < 3
+        assert time.thread_time() - began < 3
 
     def test_it_shows_nothing_itself(self) -> None:
         """A mask in a log or in a frame does not show what it hides."""
@@ -291,10 +291,10 @@ class TestValues:
         deep: list = []
         for _ in range(100_000):
             deep = [deep]
-        began = time.perf_counter()
+        began = time.thread_time()
         mask = mask_for([], {"a": circle, "b": deep, "token": SECRET * 100_000}, None)
         mask.text("x" * 20_000)
-        assert time.perf_counter() - began < 5
+        assert time.thread_time() - began < 5
         assert mask.text("secret7") == MASKED
 
     def test_settings(self, settings) -> None:
@@ -451,9 +451,9 @@ class TestFrames:
         def recurse(secret):
             recurse(secret)
 
-        began = time.perf_counter()
+        began = time.thread_time()
         assert self.masked(raised(recurse, "hunter2"))
-        assert time.perf_counter() - began < 2
+        assert time.thread_time() - began < 2
 
 
 class TestShortCut:

@@ -35,7 +35,8 @@ ordered_happened = Signal()
 durable_new_happened = Signal()
 
 QUICK = Retry(initial_delay=0, max_attempts=4)
-LIMITS = {"retry": QUICK, "soft_time_limit": 1, "time_limit": 2}
+#: More than a busy machine needs for the first run of a process.
+LIMITS = {"retry": QUICK, "soft_time_limit": 4, "time_limit": 6}
 
 
 @shared_task
