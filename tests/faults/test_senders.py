@@ -15,7 +15,7 @@ from .scale import DURABLE, in_modes, scaled
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(scaled(90, 2 * 3600)),
+    pytest.mark.timeout(scaled(180, 2 * 3600)),
 ]
 
 
