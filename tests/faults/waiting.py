@@ -14,7 +14,7 @@ __all__ = ["wait_until"]
 
 
 #: Seconds for what a few dozen events take, or ten thousand.
-USUALLY = scaled(30.0, 300.0)
+USUALLY = scaled(30.0, 900.0)
 
 
 def wait_until(look: Callable[[], object], *, timeout: float = USUALLY, what: str = "it") -> object:
