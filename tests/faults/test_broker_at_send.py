@@ -43,7 +43,7 @@ class TestDown:
         time.sleep(max(0, down + scaled(2, 60) - time.monotonic()))
         proxy.open()
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         assert worker.is_alive, worker.output
         tally = run.tally()
         assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)
@@ -79,7 +79,7 @@ class TestSilent:
         proxy.speak()
         proxy.cut()
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         tally = run.tally()
         assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)
         assert run.slowest < BOUND
@@ -112,7 +112,7 @@ class TestCut:
                         proxy.open()
                 number += batch
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         control.wait_until_delivered(5)
         tally = run.tally()
         assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)

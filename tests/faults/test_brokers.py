@@ -72,7 +72,7 @@ class TestForgetful:
         let_time_pass(ledger)
         rig.worker()
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         tally = run.tally()
         assert (tally.committed, tally.lost, tally.twice) == (count + 10, 0, 0)
         assert control.tally().lost == 5
@@ -101,7 +101,7 @@ class TestRestarted:
         assert told(logging.ERROR), "the control was taken"
         rig.worker()
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         tally = run.tally()
         assert (tally.committed, tally.lost, tally.rolled_back) == (4 * count, 0, 0)
         assert tally.twice == 0

@@ -107,7 +107,7 @@ def test_what_durable_prevents(rig, ledger, fault, mode) -> None:
     rig.worker()
     if mode == "once":
         let_time_pass(ledger)
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         tally = run.tally()
         assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)
     else:

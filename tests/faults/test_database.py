@@ -45,7 +45,7 @@ class TestDownInTheWorker:
         assert tries <= 2 + AWAY * 2 * 2, "two processes, two tries a second at most"
         proxy.open()
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         assert worker.is_alive, worker.output
         tally = run.tally()
         assert (tally.lost, tally.twice) == (0, 0)
@@ -199,7 +199,7 @@ class TestDownAtSend:
         if ending != "the worker was there":
             rig.worker()
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         tally = run.tally()
         assert (tally.committed, tally.lost, tally.twice) == (count, 0, 0)
         assert not list(rig.spool.glob("*"))

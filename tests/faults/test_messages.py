@@ -51,7 +51,7 @@ class TestDuplicates:
         rig.publish_again(twice, 2)
         rig.publish_again(often, 100)
 
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         wait_until(lambda: rig.messages() == 0, what="the end of the queue")
         last = Run("15 the last one", mode)
         last.send(range(20))

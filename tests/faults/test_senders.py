@@ -40,7 +40,7 @@ class TestKilled:
         rig.worker()
 
         let_time_pass(ledger)
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         tally = run.tally()
         assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)
         assert control.tally().lost > 0

@@ -75,7 +75,7 @@ class TestKilledChild:
         poison.send([0], orders=["die"] * 9)
         run.send(range(count))
 
-        run.wait_until_delivered(scaled(60, 300))
+        run.wait_until_delivered(scaled(60, 900))
         row = wait_until(lambda: Delivery.objects.using(ledger).filter(state="failed").first())
         assert (row.deaths, row.due_at) == (3, None)
         assert "quarantined" in row.reason
@@ -117,7 +117,7 @@ class TestKilledWorker:
 
         # What the relay of a killed worker had taken, and not yet published.
         let_time_pass(ledger)
-        run.wait_until_delivered(scaled(60, 600))
+        run.wait_until_delivered(scaled(60, 900))
         wait_until(lambda: not Delivery.objects.using(ledger).exclude(state="succeeded").exists())
         tally = run.tally()
         assert tally.lost <= (kills if (some_kind, mode) == ("redis", "robust") else 0)
@@ -170,7 +170,7 @@ class TestRollingRestarts:
             worker = following
 
         let_time_pass(USING)  # As above, of one that was killed.
-        run.wait_until_delivered(scaled(30, 300))
+        run.wait_until_delivered()
         run.name += f", {slow} of {restarts} workers killed after 15 s"
         tally = run.tally()
         assert tally.lost <= (slow if (some_kind, mode) == ("redis", "robust") else 0)
@@ -197,7 +197,7 @@ class TestClock:
         run.send(range(count), orders=lambda number: [] if number % 5 else ["raise"])
 
         for each in (run, long, late):
-            each.wait_until_delivered(scaled(30, 300))
+            each.wait_until_delivered()
             tally = each.tally()
             assert (tally.lost, tally.twice) == (0, 0)
         pids = {os.getpgid(entry["pid"]) for entry in run.written("start")}
@@ -224,7 +224,7 @@ class TestVersions:
         wait_until(lambda: run.delivered, what="the first success", timeout=60)
         old.terminate()  # Until then it has taken its share of them, and given it back.
 
-        run.wait_until_delivered(scaled(45, 600))
+        run.wait_until_delivered(scaled(45, 900))
         tally = run.tally()
         assert (tally.lost, tally.twice) == (0, 0)
 
