@@ -20,7 +20,7 @@ from django.utils.module_loading import import_string
 
 from . import signals
 from .conf import get_settings
-from .ledger import alias, groups
+from .ledger import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,15 +70,24 @@ class Alert:
 def connect() -> None:
     """Listen to what happens to deliveries; called when the app is ready, twice does no harm."""
     signals.delivery_failed.connect(_on_failed, dispatch_uid="async_signals.alerts")
-    signals.delivery_retrying.connect(_on_retrying, dispatch_uid="async_signals.alerts")
-    for signal in (signals.delivery_succeeded, signals.delivery_discarded):
+    for signal in (
+        signals.delivery_retrying,
+        signals.delivery_succeeded,
+        signals.delivery_discarded,
+    ):
         signal.connect(_on_ended, dispatch_uid="async_signals.alerts")
 
 
-def _on_failed(*, delivery: Delivery, failure: Failure | None = None, **kwargs: object) -> None:
+def _on_failed(
+    *,
+    delivery: Delivery,
+    using: str,
+    failure: Failure | None = None,
+    fingerprint: str = "",
+    **kwargs: object,
+) -> None:
     if failure is None or not _channels():
         return
-    using = alias()
     try:
         if not groups.take_alert(failure.fingerprint, using):
             return
@@ -94,24 +103,18 @@ def _on_failed(*, delivery: Delivery, failure: Failure | None = None, **kwargs: 
             groups.give_back_alert(failure.fingerprint, using)
     except Exception:
         logger.exception("cannot alert about %s of delivery %s.", failure.exception, delivery.id)
-    finally:
-        _tell_recoveries(delivery, failure.fingerprint)
+    if fingerprint:
+        _tell_recoveries(delivery, using, fingerprint)
 
 
-def _on_retrying(*, delivery: Delivery, failure: Failure | None = None, **kwargs: object) -> None:
-    # Nobody is told of it, but what it failed of before may be over.
-    if failure is not None and delivery.attempt > 1 and _channels():
-        _tell_recoveries(delivery, failure.fingerprint)
-
-
-def _on_ended(*, delivery: Delivery, fingerprint: str = "", **kwargs: object) -> None:
+def _on_ended(*, delivery: Delivery, using: str, fingerprint: str = "", **kwargs: object) -> None:
+    # Also where it is tried again: what it failed of before may be over.
     if fingerprint and _channels():
-        _tell_recoveries(delivery, fingerprint)
+        _tell_recoveries(delivery, using, fingerprint)
 
 
-def _tell_recoveries(delivery: Delivery, fingerprint: str) -> None:
+def _tell_recoveries(delivery: Delivery, using: str, fingerprint: str) -> None:
     """Tell of each kind of failure that the delivery ever had, and that is over now."""
-    using = alias()
     try:
         for each in groups.alerted(delivery.id, fingerprint, using):
             if groups.take_recovery(each, using):

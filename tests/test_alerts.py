@@ -16,11 +16,18 @@ import django
 import pytest
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
-from django.db import connections
+from django.db import connections, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
-from async_signals import Retry, alerts, operations, registry, robust, signals
+from async_signals import (
+    Retry,
+    alerts,
+    operations,
+    registry,
+    robust,
+    signals,
+)
 from async_signals.delivery import Delivery
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, groups
@@ -28,6 +35,7 @@ from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
 from async_signals.models import Claim, Event, FailureGroup, State
 from async_signals.models import Delivery as Row
+from async_signals.sending.dispatch import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
 
@@ -79,7 +87,7 @@ def fail(number: int = 1, alias: str = "default") -> None:
     )
     groups.seen(number, NAME, failed, alias)
     responses = signals.delivery_failed.send_robust(
-        NAME, delivery=delivery(number), exception=LookupError(), failure=failed
+        NAME, delivery=delivery(number), using=alias, exception=LookupError(), failure=failed
     )
     assert [answer for _, answer in responses if answer is not None] == []
 
@@ -89,7 +97,10 @@ def end(number: int = 1, state: str = State.SUCCEEDED) -> None:
     Row.objects.filter(id=uuid.UUID(int=number)).update(state=state)
     signal = signals.delivery_succeeded if state == State.SUCCEEDED else signals.delivery_discarded
     responses = signal.send_robust(
-        NAME, delivery=delivery(number), fingerprint=failure(number).fingerprint
+        NAME,
+        delivery=delivery(number),
+        using="default",
+        fingerprint=failure(number).fingerprint,
     )
     assert [answer for _, answer in responses if answer is not None] == []
 
@@ -465,20 +476,77 @@ class TestDeliveries:
         ]
 
 
+@pytest.fixture
+def failures():
+    """What ``delivery_failed`` carries, each time that it is sent."""
+    heard = []
+
+    def hear(**named) -> None:
+        heard.append(named)
+
+    signals.delivery_failed.connect(hear)
+    yield heard
+    signals.delivery_failed.disconnect(hear)
+
+
+@pytest.fixture
+def once(connect, ledger, admins, settings):
+    """Connect a robust receiver that does nothing, by default, and is tried once."""
+    settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "RETRY_RATE": 1000}
+
+    def make(receive=None, *, on=ordered, **options) -> str:
+        def nothing(**kwargs) -> None: ...
+
+        name = f"tests.alerts.{new_id()}"
+        options = {"robust": True, "retry": Retry(max_attempts=1), **options}
+        connect(on, receive or nothing, name=name, **options)
+        return name
+
+    return make
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+def test_a_ledger_on_another_database(once, ledger, failures) -> None:
+    """Deliveries that are durable elsewhere have their groups there: people are told of these."""
+
+    def receive(**kwargs) -> None:
+        if raises:
+            raise OSError("no disk")
+
+    raises = [True]
+    name = once(receive, durable=True, using="other")
+    token = outlet.set(lambda messages: None)
+    with transaction.atomic(using="other"):
+        ordered.send(None, number=1)
+    outlet.reset(token)
+    Row.objects.using("other").update(due_at=PAST)
+    work("other", name)
+    assert failures[0]["using"] == "other"
+    assert subjects(name) == ["is failing: OSError"]
+    assert not FailureGroup.objects.using(ledger).exists()
+
+    raises.clear()
+    operations.retry(Filter(receiver=name), by="ana", using="other")
+    work("other", name)
+    assert subjects(name) == ["has recovered from OSError"]
+
+
 class TestQuiet:
     def test_off(self, django_assert_num_queries) -> None:
         """Where no alerts are wanted nothing is asked and nothing is sent."""
+        told = {"delivery": delivery(1), "using": "default"}
         with django_assert_num_queries(0):
-            signals.delivery_failed.send(NAME, delivery=delivery(1), failure=failure(1))
-            signals.delivery_succeeded.send(NAME, delivery=delivery(1), fingerprint="f" * 32)
+            signals.delivery_failed.send(NAME, failure=failure(1), **told)
+            signals.delivery_succeeded.send(NAME, fingerprint="f" * 32, **told)
         assert mail.outbox == []
 
     def test_nothing_to_tell(self, admins, django_assert_num_queries) -> None:
         """A success that never failed, and a failure that was not recorded, cost no query."""
+        told = {"delivery": delivery(1), "using": "default"}
         with django_assert_num_queries(0):
-            signals.delivery_succeeded.send(NAME, delivery=delivery(1), fingerprint="")
-            signals.delivery_discarded.send(NAME, delivery=delivery(1), reason="no")
-            signals.delivery_failed.send(NAME, delivery=delivery(1), exception=None, failure=None)
+            signals.delivery_succeeded.send(NAME, fingerprint="", **told)
+            signals.delivery_discarded.send(NAME, reason="no", **told)
+            signals.delivery_failed.send(NAME, exception=None, failure=None, **told)
 
     def test_a_broken_ledger(self, admins, caplog, monkeypatch) -> None:
         """Whatever goes wrong is logged and harms nobody."""
