@@ -43,7 +43,7 @@ def keep_unknown(wire: object, *, name: str) -> bool:
         return False
     envelopes = [each for each in deliveries if isinstance(each, Envelope)]
     failure = failure_of(_not_found(name), mask_for((), None, None))
-    standing = Standing(wait=ORPHAN, failure=failure, final=False, deliverable=True)
+    standing = Standing(wait=ORPHAN, failure=failure, final=False, deliverable=True, told=True)
     try:
         for each in deliveries:
             if not isinstance(each, Envelope):  # In the ledger already: not to wait as published.
@@ -109,7 +109,7 @@ def _spool_unreadable(
             error,
         )
     else:
-        standing = Standing(wait=0, failure=failure, final=True, deliverable=True)
+        standing = Standing(wait=0, failure=failure, final=True, deliverable=True, told=True)
         keep_aside(envelopes, type(error).__name__, standing)
 
 

@@ -184,7 +184,9 @@ def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> R
         return None
     except EnvelopeError as exc:  # For a person to retry, after a deploy or with the lost key.
         failure = failure_of(exc, mask_for((), None, None))
-        patiently(lambda: records.unread(delivery, failure), delivery.using)
+        unread = patiently(lambda: records.unread(delivery, failure), delivery.using)
+        if unread is not None:
+            _announce(delivery_failed, unread, exception=exc, failure=failure)
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import json
@@ -14,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import django
 import pytest
+from cryptography.fernet import Fernet
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connections, transaction
@@ -21,23 +23,27 @@ from django.dispatch import Signal
 from django.utils import timezone
 
 from async_signals import (
+    EnvelopeError,
+    FutureEnvelopeError,
     Retry,
     alerts,
     operations,
     registry,
+    rescue,
     robust,
     signals,
 )
 from async_signals.delivery import Delivery
 from async_signals.ids import new_id
-from async_signals.ledger import claims, due, groups
+from async_signals.ledger import claims, due, groups, spool
 from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
-from async_signals.models import Claim, Event, FailureGroup, State
+from async_signals.models import Claim, Event, FailureGroup, Outcome, State
 from async_signals.models import Delivery as Row
 from async_signals.sending.dispatch import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
+from async_signals.wire.signing import sign, verified
 
 pytestmark = pytest.mark.django_db
 
@@ -503,6 +509,144 @@ def once(connect, ledger, admins, settings):
         return name
 
     return make
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+class TestNeverRun:
+    """What fails for good before its receiver is called is told of like any other failure."""
+
+    def test_what_cannot_be_sent(self, once, ledger, failures) -> None:
+        """People are told, and listeners; it is over when a person gives it up."""
+        name = once()
+        ordered.send(None, thing=object())
+        [heard] = failures
+        assert (heard["delivery"].receiver, heard["delivery"].attempt) == (name, 0)
+        assert heard["delivery"].id == str(Row.objects.using(ledger).get().pk)
+        assert (heard["exception"], heard["using"]) == (None, ledger)
+        error = "async_signals.exceptions.SerializationError"
+        assert heard["failure"].exception == error
+        assert subjects(name) == [f"is failing: {error}"]
+
+        operations.discard(Filter(receiver=name), by="ana", reason="no")
+        assert subjects(name) == [f"has recovered from {error}"]
+
+    def test_in_a_transaction(self, once, ledger, failures) -> None:
+        """It is told when it is recorded, after the commit; never what was rolled back."""
+        name = once(durable=True, using=ledger)
+        with transaction.atomic(using=ledger):
+            with contextlib.suppress(LookupError), transaction.atomic(using=ledger):
+                ordered.send(None, thing=object())
+                raise LookupError
+            ordered.send(None, thing=object())
+            assert failures == []
+        assert [each["delivery"].id for each in failures] == [
+            str(row.pk) for row in Row.objects.using(ledger).all()
+        ]
+        assert len(subjects(name)) == 1
+
+        with contextlib.suppress(LookupError), transaction.atomic(using=ledger):
+            ordered.send(None, thing=object())
+            raise LookupError
+        assert len(failures) == 1
+
+    def test_from_the_spool(self, once, ledger, failures, settings, tmp_path, monkeypatch) -> None:
+        """What is spooled is told of when it comes into the ledger."""
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "SPOOL": str(tmp_path)}
+        monkeypatch.setattr(spool, "_ensure_thread", lambda: None)
+        name = once(on_commit=False)
+        with transaction.atomic(using=ledger):
+            ordered.send(None, thing=object(), using=ledger)
+        assert failures == []
+        assert spool.drain() == 1
+        assert len(failures) == len(subjects(name)) == 1
+
+    def test_while_it_is_told_of(self, once, ledger, failures) -> None:
+        """Listeners that send what cannot be sent are not told of that: it would never end."""
+        lost = Signal()
+        name = once()
+        once(on=lost)
+
+        def listen(**named) -> None:
+            lost.send(None, thing=object())
+
+        signals.delivery_failed.connect(listen)
+        try:
+            ordered.send(None, thing=object())
+        finally:
+            signals.delivery_failed.disconnect(listen)
+        assert [each["delivery"].receiver for each in failures] == [name]
+        assert Row.objects.using(ledger).filter(state=State.FAILED).count() == 2
+
+    def test_listeners_that_raise(self, once, ledger, caplog) -> None:
+        """The sender hears nothing of it."""
+        once()
+
+        def listen(**named) -> None:
+            raise OSError("no pager")
+
+        signals.delivery_failed.connect(listen)
+        try:
+            ordered.send(None, thing=object())
+        finally:
+            signals.delivery_failed.disconnect(listen)
+        assert "OSError at" in caplog.text
+
+    def test_a_lost_key(self, once, ledger, sent, settings, failures) -> None:
+        """What is in the ledger and cannot be read any more has failed in another way."""
+
+        def receive(**kwargs) -> None:
+            raise OSError("no disk")
+
+        def new_keys() -> None:
+            keys = [Fernet.generate_key().decode()]
+            settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "ENCRYPTION_KEYS": keys}
+
+        new_keys()
+        name = once(receive)
+        ordered.send(None, number=1)
+        robust.run(pack(sent), name=name, worker="w@test/1")
+        assert subjects(name) == ["is failing: OSError"]
+
+        new_keys()
+        operations.retry(Filter(receiver=name), by="ana")
+        with pytest.raises(EnvelopeError):
+            work(ledger, name)
+
+        error = "async_signals.exceptions.EnvelopeError"
+        assert subjects(name) == [f"is failing: {error}", "has recovered from OSError"]
+        row = Row.objects.using(ledger).get()
+        attempt = row.attempt_set.get(number=2)
+        assert (attempt.outcome, attempt.exception, row.attempts) == (Outcome.REFUSED, error, 1)
+        assert (attempt.worker, attempt.fingerprint) == ("w@test/1", row.fingerprint)
+        assert isinstance(failures[1]["exception"], EnvelopeError)
+        assert failures[1]["delivery"].attempt == 2
+
+    def test_a_message_of_the_future(self, once, ledger, sent) -> None:
+        """A worker too old to read it tells of it; after the deploy it may fail otherwise."""
+
+        def receive(**kwargs) -> None:
+            raise OSError("no disk")
+
+        name = once(receive)
+        ordered.send(None, number=1)
+        exc = FutureEnvelopeError("expected a payload of version 1 or older")
+        rescue.keep_unreadable(pack(sent), exc, name=name, id=sent[0].id)
+        error = "async_signals.exceptions.FutureEnvelopeError"
+        assert subjects(name) == [f"is failing: {error}"]
+
+        operations.retry(Filter(receiver=name), by="ana")
+        work(ledger, name)
+        assert subjects(name) == ["is failing: OSError", f"has recovered from {error}"]
+
+    def test_a_message_of_which_nothing_can_be_read(self, once, ledger, sent) -> None:
+        """Only its receiver is known: people are told of that much."""
+        name = once()
+        ordered.send(None, number=1)
+        wire = sign(json.dumps(json.loads(verified(pack(sent))) | {"v": 99}))
+        exc = FutureEnvelopeError("expected an older one")
+        for _ in range(2):  # It comes again, and is known.
+            rescue.keep_unreadable(wire, exc, name=name, id=sent[0].id)
+        assert subjects(name) == ["is failing: async_signals.exceptions.FutureEnvelopeError"]
 
 
 @pytest.mark.django_db(transaction=True, databases="__all__")
