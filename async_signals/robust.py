@@ -183,7 +183,7 @@ def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> R
         due.give_back([delivery.id], delivery.using, wait=PAUSE)
         return None
     except EnvelopeError as exc:  # For a person to retry, after a deploy or with the lost key.
-        failure = failure_of(exc, mask_for((), None, None))
+        failure = failure_of(exc, mask_for((), None, None), receiver=receiver.name)
         unread = patiently(lambda: records.unread(delivery, failure), delivery.using)
         if unread is not None:
             _announce(delivery_failed, unread, exception=exc, failure=failure)
@@ -236,7 +236,7 @@ def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) ->
     exc = raised.exc
     known = with_keys(raised.kwargs, claimed.envelope.kwargs)
     mask = mask_for(receiver.options.sensitive, known, exc)
-    failure = failure_of(exc, mask)
+    failure = failure_of(exc, mask, receiver=receiver.name)
     wait = patiently(lambda: _wait_after(receiver, claimed, exc), claimed.using)
     held = patiently(
         lambda: records.failed(

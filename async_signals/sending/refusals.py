@@ -44,7 +44,8 @@ def dispatch_refusal(
     from ..ledger.failures import failure_of  # noqa: PLC0415  (as below)
     from ..ledger.masking import mask_for  # noqa: PLC0415
 
-    failure = failure_of(exc, mask_for(receiver.options.sensitive, named, exc))
+    mask = mask_for(receiver.options.sensitive, named, exc)
+    failure = failure_of(exc, mask, receiver=receiver.name)
     logger.error(
         "Cannot send an event of %s to %s: %s: %s",
         event.sent_at,
