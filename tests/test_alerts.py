@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import django
 import pytest
 from cryptography.fernet import Fernet
-from django.core import mail
+from django.core import checks, mail
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connections, transaction
 from django.dispatch import Signal
@@ -44,6 +44,7 @@ from async_signals.sending.dispatch import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
 from async_signals.wire.signing import sign, verified
+from tests.testapp.models import Tag
 
 pytestmark = pytest.mark.django_db
 
@@ -125,6 +126,19 @@ def admins(settings) -> None:
     settings.ASYNC_SIGNALS = {"ALERT_ADMINS": True}
     settings.ADMINS = ["ada@shop.test" if django.VERSION >= (6, 0) else ("Ada", "ada@shop.test")]
     mail_through(settings, LOCMEM)
+
+
+@pytest.fixture(autouse=True)
+def rested(monkeypatch):
+    """Nothing rests from other tests; what this one lets rest has rested when it says so."""
+    monkeypatch.setattr(alerts, "_untold", {})
+    monkeypatch.setattr(alerts, "_REST", 3600)
+
+    def rest() -> None:
+        for key, (since, alert) in alerts._untold.items():
+            alerts._untold[key] = since - 7200, alert
+
+    return rest
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -221,23 +235,110 @@ class TestAdmins:
         assert "\n" not in message.subject
         assert len(message.subject) < 220
 
-    def test_mail_server_down(self, admins, settings, caplog) -> None:
+    def test_mail_server_down(self, admins, settings, caplog, rested) -> None:
         """It is logged without what the error quotes, harms nothing, and is tried again."""
         mail_through(settings, f"{__name__}.DownBackend")
         with caplog.at_level(logging.ERROR, "async_signals"):
             fail(1)
         assert caplog.messages == [
             "cannot alert that shop.receive is failing: LookupError: expected ALERT_ADMINS to take "
-            "it, got: ConnectionRefusedError. Correct the setting, or what it leads to; a failure "
-            "that nobody was told of is alerted about again."
+            "it, got: ConnectionRefusedError. Correct the setting, or what it leads to; what "
+            "nobody was told is tried again."
         ]
         assert mail.outbox == []
         assert Row.objects.get().state == State.FAILED
 
         mail_through(settings, LOCMEM)
+        rested()
         fail(2)
         fail(3)
         assert len(mail.outbox) == 1
+
+    def test_no_storm(self, admins, settings, caplog, rested) -> None:
+        """While nobody can be told, equal failures make one try; after a rest, another one."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        for number in range(1, 51):
+            fail(number)
+        assert caplog.text.count("cannot alert that") == 1
+        rested()
+        fail(51)
+        assert caplog.text.count("cannot alert that") == 2
+
+    def test_after_the_rest(self, admins, settings, rested) -> None:
+        """People are told of the first one by whatever becomes of any delivery, once."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        fail(1)
+        fail(2)
+        mail_through(settings, LOCMEM)
+        told = {"delivery": delivery(3), "using": "default", "fingerprint": "", "duration": 0}
+        signals.delivery_succeeded.send(NAME, **told)
+        assert mail.outbox == []
+        rested()
+        for _ in range(2):
+            signals.delivery_succeeded.send(NAME, **told)
+        [message] = mail.outbox
+        assert f"Delivery: {uuid.UUID(int=1)}" in message.body
+
+    def test_over_before_the_rest(self, admins, settings, rested) -> None:
+        """Of what is over before anybody could be told, nobody is."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        fail()
+        mail_through(settings, LOCMEM)
+        end()
+        rested()
+        end()
+        assert mail.outbox == []
+        fail()
+        assert len(mail.outbox) == 1
+
+    def test_a_recovery_that_could_not_be_told(self, admins, settings, rested) -> None:
+        """It is told after the rest, like a failure."""
+        fail()
+        mail_through(settings, f"{__name__}.DownBackend")
+        end()
+        mail_through(settings, LOCMEM)
+        rested()
+        for _ in range(2):
+            signals.delivery_succeeded.send(
+                NAME, delivery=delivery(2), using="default", fingerprint="", duration=0
+            )
+        assert [message.subject for message in mail.outbox[1:]] == [
+            "[Django] shop.receive has recovered from LookupError"
+        ]
+
+    def test_failing_again_before_a_recovery_could_be_told(self, admins, settings, rested) -> None:
+        """People are told how it is now."""
+        fail()
+        mail_through(settings, f"{__name__}.DownBackend")
+        end()
+        mail_through(settings, LOCMEM)
+        fail()
+        assert len(mail.outbox) == 1
+        rested()
+        fail(2)
+        assert [message.subject for message in mail.outbox[1:]] == [
+            "[Django] shop.receive is failing: LookupError"
+        ]
+
+    def test_no_admins(self, admins, settings, caplog, rested) -> None:
+        """Where there is nobody to tell, it is logged, and nobody says that it was told."""
+        there, settings.ADMINS = settings.ADMINS, []
+        fail(1)
+        assert "expected ALERT_ADMINS to take it, got: no ADMINS." in caplog.text
+        assert FailureGroup.objects.get().alerted_at is None
+        settings.ADMINS = there
+        rested()
+        fail(2)
+        assert len(mail.outbox) == 1
+
+    def test_the_check(self, admins, settings) -> None:
+        """``manage.py check`` says that there is nobody to tell."""
+        assert "async_signals.W005" not in [each.id for each in checks.run_checks()]
+        settings.ADMINS = []
+        [warning] = [each for each in checks.run_checks() if each.id == "async_signals.W005"]
+        assert warning.msg == (
+            "alerts are to be mailed to the ADMINS, and there are none: nobody is told."
+        )
 
 
 class TestWebhook:
@@ -276,7 +377,7 @@ class TestWebhook:
             (307, "file:///etc/passwd", "HTTP status 307"),
         ],
     )
-    def test_refused(self, webhook, caplog, status, location, said) -> None:
+    def test_refused(self, webhook, caplog, rested, status, location, said) -> None:
         """An error or a redirect is no success; the URL, a secret, is not logged."""
         webhook.status, webhook.location = status, location
         with caplog.at_level(logging.ERROR, "async_signals"):
@@ -286,6 +387,7 @@ class TestWebhook:
         assert len(webhook.taken) == 1
 
         webhook.status = 204
+        rested()
         fail(2)
         fail(3)
         assert len(webhook.taken) == 2
@@ -453,6 +555,25 @@ class TestDeliveries:
         for _ in range(5):
             send(LookupError("no order"))
         assert subjects(receiver) == ["is failing: LookupError"]
+
+    def test_without_code_of_the_site(self, ledger, connect, receiver, sent) -> None:
+        """Errors that pass no function of the site are alike in one receiver only."""
+
+        def receive(**kwargs) -> None: ...
+
+        other = f"tests.others.{new_id()}"
+        connect(ordered, receive, name=other, robust=True)
+        tag = Tag.objects.create(name="gone")
+        ordered.send(None, tag=tag)
+        tag.delete()
+        for each in sent:
+            robust.run(pack([each]), name=each.receiver, worker="w@test/1")
+
+        assert sorted(message.subject.split()[1] for message in mail.outbox) == [receiver, other]
+        [one, _] = groups_of = FailureGroup.objects.using(ledger).order_by("receiver")
+        assert {group.receiver for group in groups_of} == {receiver, other}
+        operations.retry(Filter(fingerprint=one.fingerprint), by="ana")
+        assert Row.objects.using(ledger).get(receiver=other).state == State.FAILED
 
     def test_the_death_of_workers(self, ledger, receiver, sent, settings) -> None:
         """A delivery whose workers have died too often is told of, once for several."""
@@ -702,7 +823,7 @@ class TestQuiet:
         monkeypatch.setattr(groups, "alerted", refuse)
         fail(1)
         end(1)
-        assert f"cannot alert about LookupError of delivery {uuid.UUID(int=1)}." in caplog.text
+        assert "cannot alert that shop.receive is failing: LookupError." in caplog.text
         assert "cannot tell of the recovery of shop.receive." in caplog.text
 
     def test_a_pruned_group(self, admins) -> None:
