@@ -113,7 +113,7 @@ def _on_failed(
 
 
 def _on_ended(*, delivery: Delivery, using: str, fingerprint: str = "", **kwargs: object) -> None:
-    if not _channels():
+    if not (fingerprint or _untold) or not _channels():
         return
     _tell_what_rested()
     # Also where it is tried again: what it failed of before may be over.

@@ -651,6 +651,29 @@ class TestNeverRun:
         operations.discard(Filter(receiver=name), by="ana", reason="no")
         assert subjects(name) == [f"has recovered from {error}"]
 
+    def test_too_large(self, once, ledger, failures, settings) -> None:
+        """So is a message that no broker should have to take."""
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "MAX_MESSAGE_SIZE": 5_000}
+        name = once()
+        ordered.send(None, text="x" * 10_000)
+        assert [each["delivery"].receiver for each in failures] == [name]
+        assert len(subjects(name)) == 1
+
+    def test_without_end(self, once, ledger, failures, sent) -> None:
+        """And a receiver that causes itself once more than it may."""
+
+        def receive(**kwargs) -> None:
+            ordered.send(None)
+
+        name = once(receive)
+        ordered.send(None)
+        for each in sent:  # It grows.
+            robust.run(pack([each]), name=name, worker="w@test/1")
+        [heard] = failures
+        assert heard["delivery"].chain == (name,) * 5
+        error = "async_signals.exceptions.RecursionLimitError"
+        assert subjects(name) == [f"is failing: {error}"]
+
     def test_in_a_transaction(self, once, ledger, failures) -> None:
         """It is told when it is recorded, after the commit; never what was rolled back."""
         name = once(durable=True, using=ledger)
