@@ -10,17 +10,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any, Literal
 
+from django.conf import settings as django_settings
 from django.core.mail import mail_admins
 from django.utils.module_loading import import_string
 
 from . import signals
 from .conf import get_settings
-from .ledger import alias, groups
+from .ledger import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +37,12 @@ logger = logging.getLogger("async_signals")
 
 #: Seconds that connecting to the webhook, and each of its answers, may take.
 _TIMEOUT = 5
+#: Seconds that what nobody could be told rests, so that not every failure waits for a dead server.
+_REST = 60.0
+
+#: What nobody could be told, and since when it rests, by database and fingerprint. Of this process:
+#: others find the group as if it had never been told of.
+_untold: dict[tuple[str, str], tuple[float, Alert]] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,18 +79,26 @@ class Alert:
 def connect() -> None:
     """Listen to what happens to deliveries; called when the app is ready, twice does no harm."""
     signals.delivery_failed.connect(_on_failed, dispatch_uid="async_signals.alerts")
-    signals.delivery_retrying.connect(_on_retrying, dispatch_uid="async_signals.alerts")
-    for signal in (signals.delivery_succeeded, signals.delivery_discarded):
+    for signal in (
+        signals.delivery_retrying,
+        signals.delivery_succeeded,
+        signals.delivery_discarded,
+    ):
         signal.connect(_on_ended, dispatch_uid="async_signals.alerts")
 
 
-def _on_failed(*, delivery: Delivery, failure: Failure | None = None, **kwargs: object) -> None:
-    if failure is None or not _channels():
+def _on_failed(
+    *,
+    delivery: Delivery,
+    using: str,
+    failure: Failure | None = None,
+    fingerprint: str = "",
+    **kwargs: object,
+) -> None:
+    if not _channels():
         return
-    using = alias()
-    try:
-        if not groups.take_alert(failure.fingerprint, using):
-            return
+    _tell_what_rested()
+    if failure is not None:
         alert = Alert(
             state="failing",
             delivery=str(delivery.id),
@@ -90,44 +107,73 @@ def _on_failed(*, delivery: Delivery, failure: Failure | None = None, **kwargs: 
             message=failure.message,
             fingerprint=failure.fingerprint,
         )
-        if not _send(alert):
-            groups.give_back_alert(failure.fingerprint, using)
-    except Exception:
-        logger.exception("cannot alert about %s of delivery %s.", failure.exception, delivery.id)
-    finally:
-        _tell_recoveries(delivery, failure.fingerprint)
+        _tell(alert, using)
+    if fingerprint:
+        _tell_recoveries(delivery, using, fingerprint)
 
 
-def _on_retrying(*, delivery: Delivery, failure: Failure | None = None, **kwargs: object) -> None:
-    # Nobody is told of it, but what it failed of before may be over.
-    if failure is not None and delivery.attempt > 1 and _channels():
-        _tell_recoveries(delivery, failure.fingerprint)
+def _on_ended(*, delivery: Delivery, using: str, fingerprint: str = "", **kwargs: object) -> None:
+    if not (fingerprint or _untold) or not _channels():
+        return
+    _tell_what_rested()
+    # Also where it is tried again: what it failed of before may be over.
+    if fingerprint:
+        _tell_recoveries(delivery, using, fingerprint)
 
 
-def _on_ended(*, delivery: Delivery, fingerprint: str = "", **kwargs: object) -> None:
-    if fingerprint and _channels():
-        _tell_recoveries(delivery, fingerprint)
-
-
-def _tell_recoveries(delivery: Delivery, fingerprint: str) -> None:
+def _tell_recoveries(delivery: Delivery, using: str, fingerprint: str) -> None:
     """Tell of each kind of failure that the delivery ever had, and that is over now."""
-    using = alias()
     try:
-        for each in groups.alerted(delivery.id, fingerprint, using):
-            if groups.take_recovery(each, using):
-                group = groups.find(each, using)
-                _send(
-                    Alert(
-                        state="recovered",
-                        delivery=str(delivery.id),
-                        receiver=delivery.receiver,
-                        exception=group.exception if group else "",
-                        message=group.message if group else "",
-                        fingerprint=each,
-                    )
-                )
+        for group in groups.alerted(delivery.id, fingerprint, using):
+            alert = Alert(
+                state="recovered",
+                delivery=str(delivery.id),
+                receiver=delivery.receiver,
+                exception=group.exception,
+                message=group.message,
+                fingerprint=group.fingerprint,
+            )
+            _tell(alert, using)
     except Exception:
         logger.exception("cannot tell of the recovery of %s.", delivery.receiver)
+
+
+def _tell(alert: Alert, using: str) -> None:
+    """Tell people, where it is for this process to do it; what nobody takes rests for a while."""
+    key = using, alert.fingerprint
+    since, resting = _untold.get(key, (-math.inf, alert))
+    if time.monotonic() - since < _REST:
+        if resting.state != alert.state:
+            _untold[key] = since, alert
+        return
+    _untold.pop(key, None)
+    try:
+        if alert.state == "failing":
+            take, give_back = groups.take_alert, groups.give_back_alert
+        else:
+            take, give_back = groups.take_recovery, groups.give_back_recovery
+        if take(alert.fingerprint, using) and not _send(alert):
+            _untold[key] = time.monotonic(), alert
+            give_back(alert.fingerprint, using)
+    except Exception:
+        logger.exception("cannot alert that %s.", alert.title)
+
+
+def _tell_what_rested() -> None:
+    """Tell what nobody could be told before, where it is so still."""
+    for (using, fingerprint), (since, alert) in list(_untold.items()):
+        if time.monotonic() - since < _REST:
+            continue
+        try:
+            is_over = not groups.in_trouble(fingerprint, using)
+        except Exception:
+            logger.exception("cannot alert that %s.", alert.title)
+            _untold[using, fingerprint] = time.monotonic(), alert
+            continue
+        if is_over is (alert.state == "recovered"):
+            _tell(alert, using)
+        else:
+            _untold.pop((using, fingerprint), None)
 
 
 def _channels() -> dict[str, Callable[[Alert], None]]:
@@ -151,7 +197,7 @@ def _send(alert: Alert) -> bool:
         except Exception as exc:  # noqa: BLE001  (a mail backend may raise anything)
             logger.error(  # noqa: TRY400  (a traceback could show the URL, which is a secret)
                 "cannot alert that %s: expected %s to take it, got: %s. Correct the setting, or "
-                "what it leads to; a failure that nobody was told of is alerted about again.",
+                "what it leads to; what nobody was told is tried again.",
                 alert.title,
                 name,
                 _reason(exc),
@@ -163,11 +209,19 @@ def _reason(exc: Exception) -> str:
     """Return what went wrong without what an error may quote: addresses, URLs, passwords."""
     if isinstance(exc, urllib.error.HTTPError):
         return f"HTTP status {exc.code}"
+    if isinstance(exc, _NobodyError):
+        return "no ADMINS"
     reason = getattr(exc, "reason", None)
     return type(reason if isinstance(reason, Exception) else exc).__name__
 
 
+class _NobodyError(Exception):
+    """There is nobody to mail to, which Django takes for a success."""
+
+
 def _mail(alert: Alert) -> None:
+    if not django_settings.ADMINS:
+        raise _NobodyError
     backend = get_settings().alert_email_backend
     way: dict[str, Any] = {}
     if backend is not None:

@@ -164,6 +164,24 @@ def check_signing(**kwargs: object) -> Iterable[CheckMessage]:
 
 
 @checks.register("async_signals")
+def check_admins(**kwargs: object) -> Iterable[CheckMessage]:
+    """W005: alerts are mailed to nobody."""
+    try:
+        alert_admins = get_settings().alert_admins
+    except ImproperlyConfigured:
+        return []  # Said by E001.
+    if not alert_admins or django_settings.ADMINS:
+        return []
+    return [
+        checks.Warning(
+            "alerts are to be mailed to the ADMINS, and there are none: nobody is told.",
+            hint="Set ADMINS; or remove 'ALERT_ADMINS': True from ASYNC_SIGNALS.",
+            id="async_signals.W005",
+        )
+    ]
+
+
+@checks.register("async_signals")
 def check_time_zones(**kwargs: object) -> Iterable[CheckMessage]:
     """E004: the ledger's times would mean nothing."""
     robust = [name for name in registry.names() if registry.get(name).options.robust]

@@ -42,8 +42,8 @@ def keep_unknown(wire: object, *, name: str) -> bool:
         logger.error("Cannot keep a delivery for %s: %s", name, exc)  # noqa: TRY400
         return False
     envelopes = [each for each in deliveries if isinstance(each, Envelope)]
-    failure = failure_of(_not_found(name), mask_for((), None, None))
-    standing = Standing(wait=ORPHAN, failure=failure, final=False, deliverable=True)
+    failure = failure_of(_not_found(name), mask_for((), None, None), receiver=name)
+    standing = Standing(wait=ORPHAN, failure=failure, final=False, deliverable=True, told=True)
     try:
         for each in deliveries:
             if not isinstance(each, Envelope):  # In the ledger already: not to wait as published.
@@ -83,7 +83,7 @@ def keep_unreadable(
     Raises:
         DatabaseError: The ledger cannot be reached; unless *is_let_go*.
     """
-    failure = failure_of(exc, mask_for((), None, None))
+    failure = failure_of(exc, mask_for((), None, None), receiver=name)
     try:
         patiently(lambda: _keep_unreadable(wire, failure, name, id), alias())
     except (DatabaseError, InterfaceError) as error:
@@ -109,7 +109,7 @@ def _spool_unreadable(
             error,
         )
     else:
-        standing = Standing(wait=0, failure=failure, final=True, deliverable=True)
+        standing = Standing(wait=0, failure=failure, final=True, deliverable=True, told=True)
         keep_aside(envelopes, type(error).__name__, standing)
 
 

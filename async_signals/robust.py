@@ -37,7 +37,8 @@ from .wire.envelope import Envelope, dump, unpack
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .delivery import Delivery
+    from django.dispatch import Signal
+
     from .ledger.claims import Run
     from .ledger.failures import Failure
     from .registry import Receiver
@@ -163,12 +164,7 @@ def _expire(claimed: Run) -> Result:
         claimed.envelope.id,
         claimed.envelope.receiver,
     )
-    announce(
-        delivery_discarded,
-        _delivery(claimed),
-        reason=EXPIRED,
-        fingerprint=claimed.fingerprint,
-    )
+    _announce(delivery_discarded, claimed, reason=EXPIRED)
     return Result(delivery=claimed.envelope.id, state="skipped", told=EXPIRED)
 
 
@@ -187,8 +183,10 @@ def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> R
         due.give_back([delivery.id], delivery.using, wait=PAUSE)
         return None
     except EnvelopeError as exc:  # For a person to retry, after a deploy or with the lost key.
-        failure = failure_of(exc, mask_for((), None, None))
-        patiently(lambda: records.unread(delivery, failure), delivery.using)
+        failure = failure_of(exc, mask_for((), None, None), receiver=receiver.name)
+        unread = patiently(lambda: records.unread(delivery, failure), delivery.using)
+        if unread is not None:
+            _announce(delivery_failed, unread, exception=exc, failure=failure)
         raise
 
 
@@ -230,12 +228,7 @@ def _succeed(claimed: Run, duration: float) -> Result:
 
 
 def _tell_success(claimed: Run, duration: float) -> Result:
-    announce(
-        delivery_succeeded,
-        _delivery(claimed),
-        duration=duration,
-        fingerprint=claimed.fingerprint,
-    )
+    _announce(delivery_succeeded, claimed, duration=duration)
     return Result(delivery=claimed.envelope.id, state="succeeded")
 
 
@@ -243,7 +236,7 @@ def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) ->
     exc = raised.exc
     known = with_keys(raised.kwargs, claimed.envelope.kwargs)
     mask = mask_for(receiver.options.sensitive, known, exc)
-    failure = failure_of(exc, mask)
+    failure = failure_of(exc, mask, receiver=receiver.name)
     wait = patiently(lambda: _wait_after(receiver, claimed, exc), claimed.using)
     held = patiently(
         lambda: records.failed(
@@ -281,7 +274,7 @@ def _told(claimed: Run, exc: BaseException, failure: Failure, wait: float | None
             told,
             claimed.envelope.id,
         )
-        announce(delivery_failed, _delivery(claimed), exception=exc, failure=failure)
+        _announce(delivery_failed, claimed, exception=exc, failure=failure)
         return Result(delivery=claimed.envelope.id, state="failed", told=told)
     logger.warning(
         "Attempt %d at delivery %s of %s failed: %s. The next one follows in %.0f s.",
@@ -291,7 +284,7 @@ def _told(claimed: Run, exc: BaseException, failure: Failure, wait: float | None
         told,
         wait,
     )
-    announce(delivery_retrying, _delivery(claimed), exception=exc, failure=failure, wait=wait)
+    _announce(delivery_retrying, claimed, exception=exc, failure=failure, wait=wait)
     return Result(delivery=claimed.envelope.id, state="retrying", told=told, wait=wait)
 
 
@@ -306,8 +299,14 @@ def _lost(claimed: Run) -> Result:
     return Result(delivery=claimed.envelope.id, state="skipped", told="lost its lease")
 
 
-def _delivery(claimed: Run) -> Delivery:
-    return claimed.envelope.as_delivery(attempt=claimed.epoch)
+def _announce(signal: Signal, claimed: Run, **named: object) -> None:
+    announce(
+        signal,
+        claimed.envelope.as_delivery(attempt=claimed.epoch),
+        using=claimed.using,
+        fingerprint=claimed.fingerprint,
+        **named,
+    )
 
 
 def tell_deaths(deaths: Iterable[due.Death]) -> None:
@@ -323,7 +322,13 @@ def tell_deaths(deaths: Iterable[due.Death]) -> None:
             if death.is_final
             else "It is delivered again.",
         )
+        named: dict[str, object] = {
+            "using": death.using,
+            "fingerprint": death.before,
+            "exception": None,
+            "failure": death.failure,
+        }
         if death.is_final:
-            announce(delivery_failed, delivery, exception=None, failure=death.failure)
+            announce(delivery_failed, delivery, **named)
         else:
-            announce(delivery_retrying, delivery, exception=None, failure=death.failure, wait=0.0)
+            announce(delivery_retrying, delivery, wait=0.0, **named)

@@ -3,7 +3,8 @@ What happens to deliveries, announced as ordinary Django signals.
 
 Each is sent with ``send_robust``, in the process where it happens, with the receiver's function
 as ``sender``; None where that process does not know it. All carry ``delivery``, a ``Delivery``;
-what else, stands beside each.
+all but the first one ``using``, the alias of the database that has it, and ``fingerprint``, that
+of the failure before, or empty. What else, stands beside each.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ __all__ = [
 
 #: The broker has taken it.
 delivery_published = Signal()
-#: The receiver returned. ``duration``: seconds; ``fingerprint`` of its last failure, or empty.
+#: The receiver returned. ``duration``: seconds.
 delivery_succeeded = Signal()
 #: An attempt failed, another follows. ``exception``; ``failure``: the same, masked; ``wait``:
 #: seconds until then, at least.
 delivery_retrying = Signal()
-#: It failed for good and waits for a person. ``exception`` and ``failure``: as above; None where
-#: its workers died.
+#: It failed for good and waits for a person. ``exception``: what its attempt raised; None where
+#: its workers died, or no worker had it. ``failure``: as above.
 delivery_failed = Signal()
-#: A person gave it up, or it expired. ``reason``: a text; ``fingerprint`` as above.
+#: A person gave it up, or it expired. ``reason``: a text.
 delivery_discarded = Signal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import json
@@ -13,22 +14,36 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import django
 import pytest
-from django.core import mail
+from cryptography.fernet import Fernet
+from django.core import checks, mail
 from django.core.mail.backends.base import BaseEmailBackend
-from django.db import connections
+from django.db import connections, transaction
 from django.dispatch import Signal
 from django.utils import timezone
 
-from async_signals import Retry, alerts, operations, registry, robust, signals
+from async_signals import (
+    EnvelopeError,
+    FutureEnvelopeError,
+    Retry,
+    alerts,
+    operations,
+    registry,
+    rescue,
+    robust,
+    signals,
+)
 from async_signals.delivery import Delivery
 from async_signals.ids import new_id
-from async_signals.ledger import claims, due, groups
+from async_signals.ledger import claims, due, groups, spool
 from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
-from async_signals.models import Claim, Event, FailureGroup, State
+from async_signals.models import Claim, Event, FailureGroup, Outcome, State
 from async_signals.models import Delivery as Row
+from async_signals.sending.dispatch import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
+from async_signals.wire.signing import sign, verified
+from tests.testapp.models import Tag
 
 pytestmark = pytest.mark.django_db
 
@@ -78,7 +93,7 @@ def fail(number: int = 1, alias: str = "default") -> None:
     )
     groups.seen(number, NAME, failed, alias)
     responses = signals.delivery_failed.send_robust(
-        NAME, delivery=delivery(number), exception=LookupError(), failure=failed
+        NAME, delivery=delivery(number), using=alias, exception=LookupError(), failure=failed
     )
     assert [answer for _, answer in responses if answer is not None] == []
 
@@ -88,7 +103,10 @@ def end(number: int = 1, state: str = State.SUCCEEDED) -> None:
     Row.objects.filter(id=uuid.UUID(int=number)).update(state=state)
     signal = signals.delivery_succeeded if state == State.SUCCEEDED else signals.delivery_discarded
     responses = signal.send_robust(
-        NAME, delivery=delivery(number), fingerprint=failure(number).fingerprint
+        NAME,
+        delivery=delivery(number),
+        using="default",
+        fingerprint=failure(number).fingerprint,
     )
     assert [answer for _, answer in responses if answer is not None] == []
 
@@ -107,6 +125,19 @@ def admins(settings) -> None:
     settings.ASYNC_SIGNALS = {"ALERT_ADMINS": True}
     settings.ADMINS = ["ada@shop.test" if django.VERSION >= (6, 0) else ("Ada", "ada@shop.test")]
     mail_through(settings, LOCMEM)
+
+
+@pytest.fixture(autouse=True)
+def rested(monkeypatch):
+    """Nothing rests from other tests; what this one lets rest has rested when it says so."""
+    monkeypatch.setattr(alerts, "_untold", {})
+    monkeypatch.setattr(alerts, "_REST", 3600)
+
+    def rest() -> None:
+        for key, (since, alert) in alerts._untold.items():
+            alerts._untold[key] = since - 7200, alert
+
+    return rest
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -206,23 +237,110 @@ class TestAdmins:
         assert "\n" not in message.subject
         assert len(message.subject) < 220
 
-    def test_mail_server_down(self, admins, settings, caplog) -> None:
+    def test_mail_server_down(self, admins, settings, caplog, rested) -> None:
         """It is logged without what the error quotes, harms nothing, and is tried again."""
         mail_through(settings, f"{__name__}.DownBackend")
         with caplog.at_level(logging.ERROR, "async_signals"):
             fail(1)
         assert caplog.messages == [
             "cannot alert that shop.receive is failing: LookupError: expected ALERT_ADMINS to take "
-            "it, got: ConnectionRefusedError. Correct the setting, or what it leads to; a failure "
-            "that nobody was told of is alerted about again."
+            "it, got: ConnectionRefusedError. Correct the setting, or what it leads to; what "
+            "nobody was told is tried again."
         ]
         assert mail.outbox == []
         assert Row.objects.get().state == State.FAILED
 
         mail_through(settings, LOCMEM)
+        rested()
         fail(2)
         fail(3)
         assert len(mail.outbox) == 1
+
+    def test_no_storm(self, admins, settings, caplog, rested) -> None:
+        """While nobody can be told, equal failures make one try; after a rest, another one."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        for number in range(1, 51):
+            fail(number)
+        assert caplog.text.count("cannot alert that") == 1
+        rested()
+        fail(51)
+        assert caplog.text.count("cannot alert that") == 2
+
+    def test_after_the_rest(self, admins, settings, rested) -> None:
+        """People are told of the first one by whatever becomes of any delivery, once."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        fail(1)
+        fail(2)
+        mail_through(settings, LOCMEM)
+        told = {"delivery": delivery(3), "using": "default", "fingerprint": "", "duration": 0}
+        signals.delivery_succeeded.send(NAME, **told)
+        assert mail.outbox == []
+        rested()
+        for _ in range(2):
+            signals.delivery_succeeded.send(NAME, **told)
+        [message] = mail.outbox
+        assert f"Delivery: {uuid.UUID(int=1)}" in message.body
+
+    def test_over_before_the_rest(self, admins, settings, rested) -> None:
+        """Of what is over before anybody could be told, nobody is."""
+        mail_through(settings, f"{__name__}.DownBackend")
+        fail()
+        mail_through(settings, LOCMEM)
+        end()
+        rested()
+        end()
+        assert mail.outbox == []
+        fail()
+        assert len(mail.outbox) == 1
+
+    def test_a_recovery_that_could_not_be_told(self, admins, settings, rested) -> None:
+        """It is told after the rest, like a failure."""
+        fail()
+        mail_through(settings, f"{__name__}.DownBackend")
+        end()
+        mail_through(settings, LOCMEM)
+        rested()
+        for _ in range(2):
+            signals.delivery_succeeded.send(
+                NAME, delivery=delivery(2), using="default", fingerprint="", duration=0
+            )
+        assert [message.subject for message in mail.outbox[1:]] == [
+            "[Django] shop.receive has recovered from LookupError"
+        ]
+
+    def test_failing_again_before_a_recovery_could_be_told(self, admins, settings, rested) -> None:
+        """People are told how it is now."""
+        fail()
+        mail_through(settings, f"{__name__}.DownBackend")
+        end()
+        mail_through(settings, LOCMEM)
+        fail()
+        assert len(mail.outbox) == 1
+        rested()
+        fail(2)
+        assert [message.subject for message in mail.outbox[1:]] == [
+            "[Django] shop.receive is failing: LookupError"
+        ]
+
+    def test_no_admins(self, admins, settings, caplog, rested) -> None:
+        """Where there is nobody to tell, it is logged, and nobody says that it was told."""
+        there, settings.ADMINS = settings.ADMINS, []
+        fail(1)
+        assert "expected ALERT_ADMINS to take it, got: no ADMINS." in caplog.text
+        assert FailureGroup.objects.get().alerted_at is None
+        settings.ADMINS = there
+        rested()
+        fail(2)
+        assert len(mail.outbox) == 1
+
+    def test_the_check(self, admins, settings) -> None:
+        """``manage.py check`` says that there is nobody to tell."""
+        assert "async_signals.W005" not in [each.id for each in checks.run_checks()]
+        settings.ADMINS = []
+        [warning] = [each for each in checks.run_checks() if each.id == "async_signals.W005"]
+        assert warning.msg == (
+            "alerts are to be mailed to the ADMINS, and there are none: nobody is told."
+        )
 
 
 class TestWebhook:
@@ -261,7 +379,7 @@ class TestWebhook:
             (307, "file:///etc/passwd", "HTTP status 307"),
         ],
     )
-    def test_refused(self, webhook, caplog, status, location, said) -> None:
+    def test_refused(self, webhook, caplog, rested, status, location, said) -> None:
         """An error or a redirect is no success; the URL, a secret, is not logged."""
         webhook.status, webhook.location = status, location
         with caplog.at_level(logging.ERROR, "async_signals"):
@@ -271,6 +389,7 @@ class TestWebhook:
         assert len(webhook.taken) == 1
 
         webhook.status = 204
+        rested()
         fail(2)
         fail(3)
         assert len(webhook.taken) == 2
@@ -437,6 +556,25 @@ class TestDeliveries:
             send(LookupError("no order"))
         assert subjects(receiver) == ["is failing: LookupError"]
 
+    def test_without_code_of_the_site(self, ledger, connect, receiver, sent) -> None:
+        """Errors that pass no function of the site are alike in one receiver only."""
+
+        def receive(**kwargs) -> None: ...
+
+        other = f"tests.others.{new_id()}"
+        connect(ordered, receive, name=other, robust=True)
+        tag = Tag.objects.create(name="gone")
+        ordered.send(None, tag=tag)
+        tag.delete()
+        for each in sent:
+            robust.run(pack([each]), name=each.receiver, worker="w@test/1")
+
+        assert sorted(message.subject.split()[1] for message in mail.outbox) == [receiver, other]
+        [one, _] = groups_of = FailureGroup.objects.using(ledger).order_by("receiver")
+        assert {group.receiver for group in groups_of} == {receiver, other}
+        operations.retry(Filter(fingerprint=one.fingerprint), by="ana")
+        assert Row.objects.using(ledger).get(receiver=other).state == State.FAILED
+
     def test_the_death_of_workers(self, ledger, receiver, sent, settings) -> None:
         """A delivery whose workers have died too often is told of, once for several."""
         settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "MAX_DEATHS": 1}
@@ -465,20 +603,238 @@ class TestDeliveries:
         ]
 
 
+@pytest.fixture
+def failures():
+    """What ``delivery_failed`` carries, each time that it is sent."""
+    heard = []
+
+    def hear(**named) -> None:
+        heard.append(named)
+
+    signals.delivery_failed.connect(hear)
+    yield heard
+    signals.delivery_failed.disconnect(hear)
+
+
+@pytest.fixture
+def once(connect, ledger, admins, settings):
+    """Connect a robust receiver that does nothing, by default, and is tried once."""
+    settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "RETRY_RATE": 1000}
+
+    def make(receive=None, *, on=ordered, **options) -> str:
+        def nothing(**kwargs) -> None: ...
+
+        name = f"tests.alerts.{new_id()}"
+        options = {"robust": True, "retry": Retry(max_attempts=1), **options}
+        connect(on, receive or nothing, name=name, **options)
+        return name
+
+    return make
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+class TestNeverRun:
+    """What fails for good before its receiver is called is told of like any other failure."""
+
+    def test_what_cannot_be_sent(self, once, ledger, failures) -> None:
+        """People are told, and listeners; it is over when a person gives it up."""
+        name = once()
+        ordered.send(None, thing=object())
+        [heard] = failures
+        assert (heard["delivery"].receiver, heard["delivery"].attempt) == (name, 0)
+        assert heard["delivery"].id == str(Row.objects.using(ledger).get().pk)
+        assert (heard["exception"], heard["using"]) == (None, ledger)
+        error = "async_signals.exceptions.SerializationError"
+        assert heard["failure"].exception == error
+        assert subjects(name) == [f"is failing: {error}"]
+
+        operations.discard(Filter(receiver=name), by="ana", reason="no")
+        assert subjects(name) == [f"has recovered from {error}"]
+
+    def test_too_large(self, once, ledger, failures, settings) -> None:
+        """So is a message that no broker should have to take."""
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "MAX_MESSAGE_SIZE": 5_000}
+        name = once()
+        ordered.send(None, text="x" * 10_000)
+        assert [each["delivery"].receiver for each in failures] == [name]
+        assert len(subjects(name)) == 1
+
+    def test_without_end(self, once, ledger, failures, sent) -> None:
+        """And a receiver that causes itself once more than it may."""
+
+        def receive(**kwargs) -> None:
+            ordered.send(None)
+
+        name = once(receive)
+        ordered.send(None)
+        for each in sent:  # It grows.
+            robust.run(pack([each]), name=name, worker="w@test/1")
+        [heard] = failures
+        assert heard["delivery"].chain == (name,) * 5
+        error = "async_signals.exceptions.RecursionLimitError"
+        assert subjects(name) == [f"is failing: {error}"]
+
+    def test_in_a_transaction(self, once, ledger, failures) -> None:
+        """It is told when it is recorded, after the commit; never what was rolled back."""
+        name = once(durable=True, using=ledger)
+        with transaction.atomic(using=ledger):
+            with contextlib.suppress(LookupError), transaction.atomic(using=ledger):
+                ordered.send(None, thing=object())
+                raise LookupError
+            ordered.send(None, thing=object())
+            assert failures == []
+        assert [each["delivery"].id for each in failures] == [
+            str(row.pk) for row in Row.objects.using(ledger).all()
+        ]
+        assert len(subjects(name)) == 1
+
+        with contextlib.suppress(LookupError), transaction.atomic(using=ledger):
+            ordered.send(None, thing=object())
+            raise LookupError
+        assert len(failures) == 1
+
+    def test_from_the_spool(self, once, ledger, failures, settings, tmp_path, monkeypatch) -> None:
+        """What is spooled is told of when it comes into the ledger."""
+        settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "SPOOL": str(tmp_path)}
+        monkeypatch.setattr(spool, "_ensure_thread", lambda: None)
+        name = once(on_commit=False)
+        with transaction.atomic(using=ledger):
+            ordered.send(None, thing=object(), using=ledger)
+        assert failures == []
+        assert spool.drain() == 1
+        assert len(failures) == len(subjects(name)) == 1
+
+    def test_while_it_is_told_of(self, once, ledger, failures) -> None:
+        """Listeners that send what cannot be sent are not told of that: it would never end."""
+        lost = Signal()
+        name = once()
+        once(on=lost)
+
+        def listen(**named) -> None:
+            lost.send(None, thing=object())
+
+        signals.delivery_failed.connect(listen)
+        try:
+            ordered.send(None, thing=object())
+        finally:
+            signals.delivery_failed.disconnect(listen)
+        assert [each["delivery"].receiver for each in failures] == [name]
+        assert Row.objects.using(ledger).filter(state=State.FAILED).count() == 2
+
+    def test_listeners_that_raise(self, once, ledger, caplog) -> None:
+        """The sender hears nothing of it."""
+        once()
+
+        def listen(**named) -> None:
+            raise OSError("no pager")
+
+        signals.delivery_failed.connect(listen)
+        try:
+            ordered.send(None, thing=object())
+        finally:
+            signals.delivery_failed.disconnect(listen)
+        assert "OSError at" in caplog.text
+
+    def test_a_lost_key(self, once, ledger, sent, settings, failures) -> None:
+        """What is in the ledger and cannot be read any more has failed in another way."""
+
+        def receive(**kwargs) -> None:
+            raise OSError("no disk")
+
+        def new_keys() -> None:
+            keys = [Fernet.generate_key().decode()]
+            settings.ASYNC_SIGNALS = {**settings.ASYNC_SIGNALS, "ENCRYPTION_KEYS": keys}
+
+        new_keys()
+        name = once(receive)
+        ordered.send(None, number=1)
+        robust.run(pack(sent), name=name, worker="w@test/1")
+        assert subjects(name) == ["is failing: OSError"]
+
+        new_keys()
+        operations.retry(Filter(receiver=name), by="ana")
+        with pytest.raises(EnvelopeError):
+            work(ledger, name)
+
+        error = "async_signals.exceptions.EnvelopeError"
+        assert subjects(name) == [f"is failing: {error}", "has recovered from OSError"]
+        row = Row.objects.using(ledger).get()
+        attempt = row.attempt_set.get(number=2)
+        assert (attempt.outcome, attempt.exception, row.attempts) == (Outcome.REFUSED, error, 1)
+        assert (attempt.worker, attempt.fingerprint) == ("w@test/1", row.fingerprint)
+        assert isinstance(failures[1]["exception"], EnvelopeError)
+        assert failures[1]["delivery"].attempt == 2
+
+    def test_a_message_of_the_future(self, once, ledger, sent) -> None:
+        """A worker too old to read it tells of it; after the deploy it may fail otherwise."""
+
+        def receive(**kwargs) -> None:
+            raise OSError("no disk")
+
+        name = once(receive)
+        ordered.send(None, number=1)
+        exc = FutureEnvelopeError("expected a payload of version 1 or older")
+        rescue.keep_unreadable(pack(sent), exc, name=name, id=sent[0].id)
+        error = "async_signals.exceptions.FutureEnvelopeError"
+        assert subjects(name) == [f"is failing: {error}"]
+
+        operations.retry(Filter(receiver=name), by="ana")
+        work(ledger, name)
+        assert subjects(name) == ["is failing: OSError", f"has recovered from {error}"]
+
+    def test_a_message_of_which_nothing_can_be_read(self, once, ledger, sent) -> None:
+        """Only its receiver is known: people are told of that much."""
+        name = once()
+        ordered.send(None, number=1)
+        wire = sign(json.dumps(json.loads(verified(pack(sent))) | {"v": 99}))
+        exc = FutureEnvelopeError("expected an older one")
+        for _ in range(2):  # It comes again, and is known.
+            rescue.keep_unreadable(wire, exc, name=name, id=sent[0].id)
+        assert subjects(name) == ["is failing: async_signals.exceptions.FutureEnvelopeError"]
+
+
+@pytest.mark.django_db(transaction=True, databases="__all__")
+def test_a_ledger_on_another_database(once, ledger, failures) -> None:
+    """Deliveries that are durable elsewhere have their groups there: people are told of these."""
+
+    def receive(**kwargs) -> None:
+        if raises:
+            raise OSError("no disk")
+
+    raises = [True]
+    name = once(receive, durable=True, using="other")
+    token = outlet.set(lambda messages: None)
+    with transaction.atomic(using="other"):
+        ordered.send(None, number=1)
+    outlet.reset(token)
+    Row.objects.using("other").update(due_at=PAST)
+    work("other", name)
+    assert failures[0]["using"] == "other"
+    assert subjects(name) == ["is failing: OSError"]
+    assert not FailureGroup.objects.using(ledger).exists()
+
+    raises.clear()
+    operations.retry(Filter(receiver=name), by="ana", using="other")
+    work("other", name)
+    assert subjects(name) == ["has recovered from OSError"]
+
+
 class TestQuiet:
     def test_off(self, django_assert_num_queries) -> None:
         """Where no alerts are wanted nothing is asked and nothing is sent."""
+        told = {"delivery": delivery(1), "using": "default"}
         with django_assert_num_queries(0):
-            signals.delivery_failed.send(NAME, delivery=delivery(1), failure=failure(1))
-            signals.delivery_succeeded.send(NAME, delivery=delivery(1), fingerprint="f" * 32)
+            signals.delivery_failed.send(NAME, failure=failure(1), **told)
+            signals.delivery_succeeded.send(NAME, fingerprint="f" * 32, **told)
         assert mail.outbox == []
 
     def test_nothing_to_tell(self, admins, django_assert_num_queries) -> None:
         """A success that never failed, and a failure that was not recorded, cost no query."""
+        told = {"delivery": delivery(1), "using": "default"}
         with django_assert_num_queries(0):
-            signals.delivery_succeeded.send(NAME, delivery=delivery(1), fingerprint="")
-            signals.delivery_discarded.send(NAME, delivery=delivery(1), reason="no")
-            signals.delivery_failed.send(NAME, delivery=delivery(1), exception=None, failure=None)
+            signals.delivery_succeeded.send(NAME, fingerprint="", **told)
+            signals.delivery_discarded.send(NAME, reason="no", **told)
+            signals.delivery_failed.send(NAME, exception=None, failure=None, **told)
 
     def test_a_broken_ledger(self, admins, caplog, monkeypatch) -> None:
         """Whatever goes wrong is logged and harms nobody."""
@@ -490,7 +846,7 @@ class TestQuiet:
         monkeypatch.setattr(groups, "alerted", refuse)
         fail(1)
         end(1)
-        assert f"cannot alert about LookupError of delivery {uuid.UUID(int=1)}." in caplog.text
+        assert "cannot alert that shop.receive is failing: LookupError." in caplog.text
         assert "cannot tell of the recovery of shop.receive." in caplog.text
 
     def test_a_pruned_group(self, admins) -> None:

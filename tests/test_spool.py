@@ -21,7 +21,7 @@ from async_signals.wire.signing import sign
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 done = Signal()
-STANDING = spool.Standing(wait=0, failure=None, final=False, deliverable=True)
+STANDING = spool.Standing(wait=0, failure=None, final=False, deliverable=True, told=True)
 ENSURE_THREAD = spool._ensure_thread
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "receipt",
     "recorded_row",
     "renew",
+    "run_of",
 ]
 
 
@@ -98,12 +99,12 @@ def claim_stored(reference: Reference, *, worker: str) -> Run | None:
         HeldError: Another one has to be done first.
     """
     if not reference.ordered:
-        return _run_of(reference, worker) if _claimed(reference, worker) else None
+        return _run_of(reference) if _claimed(reference, worker) else None
     with transaction.atomic(using=reference.using):
         if not _claimed(reference, worker):
             return None
         take(reference.id, reference.using)
-    return _run_of(reference, worker)
+    return _run_of(reference)
 
 
 def _claimed(reference: Reference, worker: str) -> bool:
@@ -120,18 +121,24 @@ def _claimed(reference: Reference, worker: str) -> bool:
     return bool(claimed)
 
 
-def _run_of(reference: Reference, worker: str) -> Run:
+def _run_of(reference: Reference) -> Run:
     row = Delivery._base_manager.using(reference.using).get(pk=reference.id)
+    order = key_of(reference.id, reference.using) if reference.ordered else None
+    return run_of(row, load(row.envelope), reference.using, order=order)
+
+
+def run_of(row: Delivery, envelope: Envelope, using: str, *, order: str | None = None) -> Run:
+    """Return the attempt that has claimed *row*."""
     waited = row.started_at - row.published_at if row.published_at and row.started_at else None
     return Run(
-        envelope=load(row.envelope),
+        envelope=envelope,
         text=row.envelope,
-        using=reference.using,
-        worker=worker,
+        using=using,
+        worker=row.worker,
         epoch=row.epoch,
         attempts=row.attempts,
         is_stored=True,
-        order=key_of(reference.id, reference.using) if reference.ordered else None,
+        order=order,
         queued=max(0.0, waited.total_seconds()) if waited is not None else None,
         fingerprint=row.fingerprint,
         retried_at=row.retried_at,

@@ -77,6 +77,7 @@ class Death:
     failure: Failure
     is_final: bool  #: Too many have: it waits for a person.
     before: str  #: Fingerprint of the failure that it had before.
+    using: str  #: Alias of the database that has it.
 
 
 def take_due(
@@ -301,7 +302,7 @@ def _record_death(row: Any, using: str, reason: str = "") -> Death:
             )
         ]
     )
-    return Death(delivery_of(row, attempt=row.epoch), failure, is_final, row.fingerprint)
+    return Death(delivery_of(row, attempt=row.epoch), failure, is_final, row.fingerprint, using)
 
 
 def _within_rate(rows: list[Any], using: str) -> list[Any]:

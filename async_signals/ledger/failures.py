@@ -53,22 +53,27 @@ class Failure:
     fingerprint: str  #: Equal for equal failures: 32 hexadecimal digits.
 
 
-def failure_of(exc: BaseException, mask: Mask) -> Failure:
+def failure_of(exc: BaseException, mask: Mask, *, receiver: str = "") -> Failure:
     """
     Return what is recorded of *exc*; never raises for what an error is or says.
 
     Args:
         exc: What the receiver raised, with its traceback.
         mask: What is secret in the delivery; see ``mask_for()``.
+        receiver: Name of the delivery's; tells apart what has no place in the site's code.
     """
     of_database = is_of_database(exc)
     message = message_of(exc, mask, of_database=of_database)
+    own_frames = frames_of(exc, mask)
+    traits = _traits(exc, mask, of_database=of_database, level=0)
+    if not own_frames:
+        traits.append(receiver)
     return Failure(
         exception=path_of(type(exc)),
         message=cut(message, _MAX_MESSAGE),
-        own_frames=cut_middle(frames_of(exc, mask), _MAX_TRACEBACK),
+        own_frames=cut_middle(own_frames, _MAX_TRACEBACK),
         traceback=cut_middle(traceback_of(exc, mask, of_database=of_database), _MAX_TRACEBACK),
-        fingerprint=_digest(_traits(exc, mask, of_database=of_database, level=0)),
+        fingerprint=_digest(traits),
     )
 
 

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
     from .failures import Failure
 
-__all__ = ["alerted", "find", "give_back_alert", "seen", "take_alert", "take_recovery"]
+__all__ = [
+    "alerted",
+    "find",
+    "give_back_alert",
+    "give_back_recovery",
+    "in_trouble",
+    "seen",
+    "take_alert",
+    "take_recovery",
+]
 
 logger = logging.getLogger("async_signals")
 
@@ -100,7 +109,7 @@ def take_alert(fingerprint: str, using: str) -> bool:
 
 
 def give_back_alert(fingerprint: str, using: str) -> None:
-    """Undo ``take_alert()``: nobody could be told, the next failure is to try again."""
+    """Undo ``take_alert()``: nobody could be told."""
     _group(fingerprint, using).update(alerted_at=None)
 
 
@@ -117,18 +126,32 @@ def take_recovery(fingerprint: str, using: str) -> bool:
         # group either is seen below, or waits and then finds that it may alert again.
         if not told.update(alerted_at=F("alerted_at")):
             return False
-        if _troubled(fingerprint, using).exists():
+        if in_trouble(fingerprint, using):
             return False
         return told.update(alerted_at=None) == 1
 
 
-def alerted(delivery_id: UUID | str, fingerprint: str, using: str) -> list[str]:
+def give_back_recovery(fingerprint: str, using: str) -> None:
+    """Undo ``take_recovery()``, unless the group has begun anew: nobody could be told."""
+    untold = _group(fingerprint, using).filter(alerted_at__isnull=True)
+    with transaction.atomic(using=using):
+        # Locks the row, as there.
+        if untold.update(alerted_at=None) and not in_trouble(fingerprint, using):
+            untold.update(alerted_at=Now())
+
+
+def in_trouble(fingerprint: str, using: str) -> bool:
+    """Whether a delivery of the group is failed, or tried again."""
+    return _troubled(fingerprint, using).exists()
+
+
+def alerted(delivery_id: UUID | str, fingerprint: str, using: str) -> list[FailureGroup]:
     """Return the groups that people were told of: *fingerprint*, and those of all attempts."""
     attempts = Attempt.objects.using(using).filter(delivery_id=delivery_id)
     groups = FailureGroup.objects.using(using).filter(
         Q(pk=fingerprint) | Q(pk__in=attempts.values("fingerprint")), alerted_at__isnull=False
     )
-    return list(groups.order_by("pk").values_list("pk", flat=True))
+    return list(groups.order_by("pk"))
 
 
 def _begin_anew(

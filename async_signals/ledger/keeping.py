@@ -22,7 +22,13 @@ __all__ = ["keep", "keep_aside"]
 logger = logging.getLogger("async_signals")
 
 
-def keep(envelopes: Sequence[Envelope], *, wait: float = 0, refusal: Failure | None = None) -> None:
+def keep(
+    envelopes: Sequence[Envelope],
+    *,
+    wait: float = 0,
+    refusal: Failure | None = None,
+    told: bool = True,
+) -> None:
     """
     Store deliveries, whatever happens.
 
@@ -30,6 +36,7 @@ def keep(envelopes: Sequence[Envelope], *, wait: float = 0, refusal: Failure | N
         envelopes: Of robust receivers.
         wait: Seconds before the relay publishes them.
         refusal: Why they can never be delivered: nothing of what they carried could be sent.
+        told: Whether it is announced that they have failed.
     """
     using = alias()
     standing = Standing(
@@ -37,6 +44,7 @@ def keep(envelopes: Sequence[Envelope], *, wait: float = 0, refusal: Failure | N
         failure=refusal,
         final=refusal is not None,
         deliverable=refusal is None,
+        told=told,
     )
     if connections[using].in_atomic_block:
         # What a rollback of that transaction undid would be lost.

@@ -6,6 +6,7 @@ Whatever belongs together is written in one transaction, and only while the clai
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,13 @@ from django.db.models import F
 from .. import delivery as delivery_of_user
 from ..models import Attempt, Claim, Delivery, Outcome, State
 from ..wire.envelope import Envelope, dump
-from .claims import held_row, receipt
+from .claims import held_row, receipt, run_of
 from .clock import Now
 from .groups import seen
 from .outgoing import insert_events
 from .payloads import mask_of, payload_of, signal_label
 from .receipts import write_receipt
+from .telling import tell_failed
 from .turns import end, leave, passes
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def stored(
     failure: Failure | None = None,
     final: bool = False,
     deliverable: bool = True,
+    told: bool = True,
 ) -> list[Envelope]:
     """
     Put deliveries that no worker has claimed into the ledger, pending.
@@ -66,6 +69,7 @@ def stored(
         failure: Why, where a person should see a reason.
         final: Failed, not pending: they wait for a person.
         deliverable: Whether there is anything to deliver again.
+        told: Whether it is announced that they have failed.
 
     Returns:
         Those that are in the ledger now; a worker was faster with the others.
@@ -73,13 +77,16 @@ def stored(
     while True:
         try:
             with transaction.atomic(using=using):
-                return _stored(
+                new = _stored(
                     envelopes,
                     using,
                     failure,
                     deliverable=deliverable,
                     **(_final(failure) if final else _due(wait)),
                 )
+                if new and final and told and failure is not None:
+                    tell_failed(new, failure, using)
+                return new
         except IntegrityError:
             # A worker claimed one between the look and the insert; the next look sees it.
             known = _claimed(envelopes, using)
@@ -135,6 +142,7 @@ def stored_unread(
             receipt(claims.filter(pk=id))
             insert_rows([new_row(blank, None, text, failure, **_final(failure))], [blank], using)
             seen(id, receiver, failure, using)
+            tell_failed([blank], failure, using)
 
 
 def blank_envelope(id: str, receiver: str, sent_at: dt.datetime) -> Envelope:  # noqa: A002
@@ -239,19 +247,33 @@ def discarded(run: Run, reason: str) -> bool:
     return held
 
 
-def unread(reference: Reference, failure: Failure) -> bool:
-    """Write that nobody here can read what was claimed: failed; False: it was taken away."""
-    rows = Delivery._base_manager.using(reference.using).filter(
+def unread(reference: Reference, failure: Failure) -> Run | None:
+    """
+    Write that nobody here can read what was claimed: a refused attempt, and failed.
+
+    Returns:
+        The attempt, with a blank for the envelope; None: it was taken away.
+    """
+    using = reference.using
+    rows = Delivery._base_manager.using(using).filter(
         pk=reference.id, state=State.RUNNING, epoch=reference.epoch + 1
     )
-    with transaction.atomic(using=reference.using):
-        held = rows.update(**_final(failure), **_last(failure))
-        if held:
-            seen(reference.id, reference.receiver, failure, reference.using)
-            if reference.ordered:
-                is_over = passes(reference.receiver)
-                leave(reference.id, reference.using, is_over=is_over)
-    return bool(held)
+    row = rows.first()
+    if row is None:
+        return None
+    blank = blank_envelope(reference.id, reference.receiver, row.sent_at)
+    known = dataclasses.replace(
+        blank, event_id=str(row.event_id), replay=row.replay_of_id is not None
+    )
+    run = run_of(row, known, using)
+    with transaction.atomic(using=using):
+        if not rows.update(attempts=F("attempts") + 1, **_final(failure), **_last(failure)):
+            return None
+        _insert_attempt(run, Outcome.REFUSED, 0, failure)
+        seen(reference.id, reference.receiver, failure, using, before=row.fingerprint)
+        if reference.ordered:
+            leave(reference.id, using, is_over=passes(reference.receiver))
+    return run
 
 
 def delivery_of(row: Delivery, *, attempt: int) -> delivery_of_user.Delivery:

@@ -63,6 +63,7 @@ class Standing(TypedDict):
     failure: Failure | None
     final: bool
     deliverable: bool
+    told: bool
 
 
 def folder() -> Path:
@@ -195,7 +196,13 @@ def _read(path: Path) -> tuple[Envelope, Standing]:
         failure = Failure(**told["failure"]) if told["failure"] is not None else None
         # What it was to wait for went on meanwhile.
         wait = min(told["wait"], max(0, told["wait"] - age))
-        final, deliverable = bool(told["final"]), bool(told["deliverable"])
+        standing = Standing(
+            wait=wait,
+            failure=failure,
+            final=bool(told["final"]),
+            deliverable=bool(told["deliverable"]),
+            told=bool(told["told"]),
+        )
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as exc:
         # The kind of fault only: what it quotes may be data that a log must not hold.
         raise EnvelopeError(
@@ -205,7 +212,7 @@ def _read(path: Path) -> tuple[Envelope, Standing]:
         if isinstance(exc, FileNotFoundError) or exc.errno in _PASSING:
             raise
         raise EnvelopeError(f"expected a file that can be read, got: {exc.strerror}.") from None
-    return envelope, Standing(wait=wait, failure=failure, final=final, deliverable=deliverable)
+    return envelope, standing
 
 
 def _content(path: Path) -> tuple[str, float]:

@@ -100,6 +100,7 @@ def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:
                 delivery_discarded,
                 delivery_of(row, attempt=row.epoch),
                 reason=reason,
+                using=using,
                 fingerprint=row.fingerprint,
             )
 

@@ -115,11 +115,18 @@ def _insert_turns(messages: Sequence[Message], alias: str) -> None:
             insert_turns(keys, alias, ready=ready)
 
 
-def store_refusal(receiver: Receiver, envelope: Envelope, failure: Failure, alias: str) -> None:
-    """Record in the transaction on *alias* that an event cannot be sent; raises as ``store()``."""
+def store_refusal(
+    receiver: Receiver, envelope: Envelope, failure: Failure, alias: str, *, told: bool
+) -> None:
+    """
+    Record in the transaction on *alias* that an event cannot be sent.
+
+    Announced after its commit where it is to be *told*; raises as ``store()``.
+    """
     from ..ledger.clock import Now  # noqa: PLC0415  (as above)
     from ..ledger.groups import seen  # noqa: PLC0415
     from ..ledger.records import insert_rows, new_row  # noqa: PLC0415
+    from ..ledger.telling import tell_failed  # noqa: PLC0415
     from ..models import State  # noqa: PLC0415
 
     row = new_row(
@@ -138,6 +145,8 @@ def store_refusal(receiver: Receiver, envelope: Envelope, failure: Failure, alia
     ):
         insert_rows([row], [envelope], alias)
         seen(envelope.id, receiver.name, failure, alias)
+        if told:
+            tell_failed([envelope], failure, alias)
 
 
 @contextlib.contextmanager

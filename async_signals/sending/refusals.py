@@ -38,12 +38,14 @@ def dispatch_refusal(
     Log that an event cannot be sent to *receiver*, and record it if its transaction commits.
 
     What it carried is not kept: nothing of it could be written down. Of *named*, its arguments,
-    what is secret is masked where the error quotes it.
+    what is secret is masked where the error quotes it. That it has failed is announced, unless
+    another one that no worker ever had is being announced: that would go on without end.
     """
     from ..ledger.failures import failure_of  # noqa: PLC0415  (as below)
     from ..ledger.masking import mask_for  # noqa: PLC0415
 
-    failure = failure_of(exc, mask_for(receiver.options.sensitive, named, exc))
+    mask = mask_for(receiver.options.sensitive, named, exc)
+    failure = failure_of(exc, mask, receiver=receiver.name)
     logger.error(
         "Cannot send an event of %s to %s: %s: %s",
         event.sent_at,
@@ -52,6 +54,7 @@ def dispatch_refusal(
         failure.message,
     )
     cause = running.get()
+    told = cause is None or cause.attempt > 0
     envelope = Envelope(
         id=new_id(),
         event_id=event.id,
@@ -66,14 +69,14 @@ def dispatch_refusal(
     )
 
     if receiver.options.durable:
-        store_refusal(receiver, envelope, failure, alias)
+        store_refusal(receiver, envelope, failure, alias, told=told)
         return
 
     def record() -> None:
         # Its models need the app registry, which importing this package does not.
         from ..ledger.keeping import keep  # noqa: PLC0415
 
-        keep([envelope], refusal=failure)
+        keep([envelope], refusal=failure, told=told)
 
     if receiver.options.on_commit and connections[alias].in_atomic_block:
         transaction.on_commit(record, using=alias, robust=True)

@@ -62,6 +62,15 @@ def says(message: str) -> str:
 
 
 class TestFingerprint:
+    def test_of_no_code_of_the_site(self, load) -> None:
+        """Such errors are alike in one receiver only; others are, wherever they were called."""
+        exc = DecodeError("no row 7")
+        one, same, other = (failure_of(exc, OPEN, receiver=name).fingerprint for name in "aab")
+        assert one == same != other
+        own = raised(load("def receive():\n    raise ValueError('x')\n")["receive"])
+        one, other = (failure_of(own, OPEN, receiver=name).fingerprint for name in "ab")
+        assert one == other
+
     def test_equal_failures(self, load) -> None:
         """The same error at the same place is one, whatever it is about and wherever it runs."""
         site, elsewhere = load(), load("\n\n# A comment.\n" + SOURCE)

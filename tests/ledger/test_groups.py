@@ -230,6 +230,19 @@ class TestTakeRecovery:
         delivery(alias, **values)
         assert take_recovery(alias)
 
+    def test_given_back(self, alias) -> None:
+        """Where nobody could be told that it is over, it is to be told again."""
+        assert take_recovery(alias)
+        groups.give_back_recovery(FAILURE.fingerprint, alias)
+        assert [take_recovery(alias), take_recovery(alias)] == [True, False]
+
+    def test_given_back_too_late(self, alias) -> None:
+        """What fails again meanwhile is to be alerted about."""
+        assert take_recovery(alias)
+        fail(alias)
+        groups.give_back_recovery(FAILURE.fingerprint, alias)
+        assert take_alert(alias)
+
     def test_the_last_two_at_once(self, alias) -> None:
         """Of deliveries that succeed at the same time, exactly one ends the group."""
         for number in range(1, 9):
