@@ -136,6 +136,9 @@ class Relay:
         self._busy = 0  #: Ticks, up to now, after which there was more to do.
         self._broken = Rests()  #: Databases, by alias.
         self._refused = Rests()  #: Receivers of whose deliveries the broker took none.
+        #: Receivers whose retries filled the last batch and had to wait, by alias: the next one is
+        #: for all others, however fast new retries are let through.
+        self._throttled: dict[str, frozenset[str]] = {}
         self._pruning: dict[str, Iterator[int]] = {}  #: What is left of it from before, by alias.
         self._told: set[tuple[str, type[Exception]]] = set()  #: Errors since it was last well.
 
@@ -191,11 +194,18 @@ class Relay:
         deaths = due.take_dead_claims(using, limit=BATCH)
         tell_deaths(deaths)  # They are committed: nobody else tells them.
         receivers = self._refused.without(registry.known(without=paused()))
-        ready, died, has_more = due.take_due(using, receivers=receivers, limit=self._batch)
+        ready, died, more = due.take_due(
+            using,
+            receivers=receivers,
+            limit=self._batch,
+            without=self._throttled.pop(using, ()),
+        )
         tell_deaths(died)
+        if more:
+            self._throttled[using] = more
         if ready:
             self.publish(ready, using)
-        busy = self._prune(using) or has_more or len(deaths) == BATCH
+        busy = self._prune(using) or more is not None or len(deaths) == BATCH
         if not busy:
             floor = SHORTEST_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311
             self.pause = max(floor, due.seconds_to_next(using, within=self.pause))
