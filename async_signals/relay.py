@@ -8,6 +8,7 @@ others pass by, and what is published twice is claimed once. A relay that hangs 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import random
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError, InterfaceError, connections
 
 from . import registry
-from .announcing import announce
+from .announcing import announce, is_heard
 from .conf import get_settings
 from .delivery import at_work
 from .exceptions import ReceiverNotFoundError
 from .forks import unforked
 from .ledger import aliases, due, pruning, spool
+from .ledger.causes import chains_of
 from .ledger.pausing import paused
 from .publisher import publish, shared_out
 from .robust import tell_deaths
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
+    from .delivery import Delivery
     from .wire.envelope import Reference
     from .wire.message import Message
 
@@ -101,6 +104,15 @@ def _addressed(name: str, references: list[Reference]) -> list[Message]:
         return shared_out(registry.get(name), references)
     except ReceiverNotFoundError:  # Its function has died since.
         return []
+
+
+def _announce(published: list[Delivery], using: str) -> None:
+    """Say what was published, with what has caused it; where nobody listens, nothing is read."""
+    heard = [each for each in published if is_heard(delivery_published, each)]
+    chains = chains_of([each.id for each in heard], using)
+    for each in heard:
+        delivery = dataclasses.replace(each, chain=chains.get(each.id, ()))
+        announce(delivery_published, delivery)
 
 
 class Rests:
@@ -255,9 +267,6 @@ class Relay:
         refused = publish(messages)
         lost = {each.id for message, _ in refused for each in message.deliveries}
         sent = {each.id for message in messages for each in message.deliveries} - lost
-        for each in ready:
-            if each.delivery.id in sent:
-                announce(delivery_published, each.delivery)
         self.published += len(sent)
         by_receiver: dict[str, list[str]] = {}
         for each in ready:
@@ -272,6 +281,7 @@ class Relay:
                 len(lost) + len(sent),
                 refused[0][1],
             )
+        _announce([each.delivery for each in ready if each.delivery.id in sent], using)
 
     def _settle(self, receiver: str, lost: list[str], number: int, using: str) -> None:
         """Give back what the broker did not take of the *number* deliveries for *receiver*."""

@@ -20,6 +20,7 @@ from ..exceptions import EnvelopeError
 from ..models import Attempt, Claim, Delivery, Outcome, State
 from ..wire.envelope import Reference, load
 from . import begin_writing
+from .causes import chains_of
 from .claims import receipt
 from .clock import Now
 from .failures import Failure, death_of
@@ -65,7 +66,7 @@ LONGEST_REPUBLISH = 3600
 class Due:
     """A delivery that is to be published."""
 
-    delivery: delivery_of_user.Delivery
+    delivery: delivery_of_user.Delivery  #: Without its chain, which few ask for.
     reference: Reference
 
 
@@ -114,7 +115,10 @@ def take_due(
             return [], [], None
         turns = held([row.pk for row in rows], using)
         dead = [row for row in rows if row.state == State.RUNNING]
-        deaths = _seen([_record_death(row, using) for row in dead], using)
+        chains = chains_of([row.pk for row in dead], using)
+        deaths = _seen(
+            [_record_death(row, using, chain=chains.get(str(row.pk), ())) for row in dead], using
+        )
         for row, death in zip(dead, deaths, strict=True):
             if row.pk in turns:
                 leave(row.pk, using, is_over=death.is_final and passes(row.receiver))
@@ -259,7 +263,7 @@ def _adopt(claim: Claim, using: str, unreadable: str = "") -> Death | None:
     row.state, row.due_at = State.RUNNING, claim.expires_at
     row.epoch, row.worker, row.started_at = 1, claim.worker, claim.started_at
     insert_rows([row], [envelope], using)
-    return _record_death(row, using, reason)
+    return _record_death(row, using, reason, chain=envelope.chain)
 
 
 def _seen(deaths: list[Death], using: str) -> list[Death]:
@@ -278,7 +282,7 @@ def _seen(deaths: list[Death], using: str) -> list[Death]:
     return deaths
 
 
-def _record_death(row: Any, using: str, reason: str = "") -> Death:
+def _record_death(row: Any, using: str, reason: str = "", *, chain: tuple[str, ...] = ()) -> Death:
     """Write that the worker of *row* died; a person has to look after too many."""
     limit = get_settings().max_deaths
     is_final = bool(reason) or row.deaths + 1 >= limit
@@ -306,7 +310,8 @@ def _record_death(row: Any, using: str, reason: str = "") -> Death:
             )
         ]
     )
-    return Death(delivery_of(row, attempt=row.epoch), failure, is_final, row.fingerprint)
+    delivery = delivery_of(row, attempt=row.epoch, chain=chain)
+    return Death(delivery, failure, is_final, row.fingerprint)
 
 
 def _within_rate(rows: list[Any], using: str) -> tuple[list[Any], frozenset[str]]:

@@ -254,8 +254,10 @@ def unread(reference: Reference, failure: Failure) -> bool:
     return bool(held)
 
 
-def delivery_of(row: Delivery, *, attempt: int) -> delivery_of_user.Delivery:
-    """Return what signals are told about the delivery of *row*."""
+def delivery_of(
+    row: Delivery, *, attempt: int, chain: tuple[str, ...] = ()
+) -> delivery_of_user.Delivery:
+    """Return what signals are told about the delivery of *row*, which *chain* has caused."""
     return delivery_of_user.Delivery(
         id=str(row.pk),
         event_id=str(row.event_id),
@@ -263,6 +265,7 @@ def delivery_of(row: Delivery, *, attempt: int) -> delivery_of_user.Delivery:
         attempt=attempt,
         sent_at=row.sent_at,
         replay=row.replay_of_id is not None,
+        chain=chain,
     )
 
 

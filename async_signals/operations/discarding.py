@@ -9,6 +9,7 @@ from django.db import transaction
 
 from ..announcing import announce
 from ..ledger import alias
+from ..ledger.causes import chains_of
 from ..ledger.clock import Now, is_past
 from ..ledger.records import delivery_of
 from ..ledger.turns import end
@@ -99,11 +100,13 @@ def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:
     )
     end([row.pk for row in given_up], using)
 
+    chains = chains_of([row.pk for row in given_up], using)
+
     def tell() -> None:
         for row in given_up:
             announce(
                 delivery_discarded,
-                delivery_of(row, attempt=row.epoch),
+                delivery_of(row, attempt=row.epoch, chain=chains.get(str(row.pk), ())),
                 reason=reason,
                 fingerprint=row.fingerprint,
             )
