@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from async_signals import OperationError, operations
-from async_signals.ledger import claims, records
-from async_signals.models import Delivery, Operation, State
+from async_signals.ledger import claims, records, turns
+from async_signals.models import Delivery, Operation, State, Turn
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference
 
@@ -104,6 +104,19 @@ def test_a_worker_that_comes_back_too_late_records_nothing(add, ledger, verb) ->
     again = claims.claim_stored(dataclasses.replace(reference, epoch=3), worker="w")
     assert (again is None) == (verb == "discard")
     assert not records.succeeded(run, 1)
+
+
+def test_a_turn_does_not_outlive_its_worker(add, ledger) -> None:
+    """Else the one before it, come to light later, and a running one would wait for each other."""
+    earlier, row = add(State.PENDING, due_at=FAR), add(State.PENDING)
+    turns.insert_turns({str(each.pk): "key" for each in (earlier, row)}, ledger, ready=True)
+    turn = Turn.objects.using(ledger).filter(delivery=row.pk)
+    turn.update(running="key")
+    Delivery.objects.using(ledger).filter(pk=row.pk).update(state=State.RUNNING)
+
+    operations.retry(Filter(ids=(str(row.pk),)), by="ana")
+
+    assert turns.held([earlier.pk, row.pk], ledger) == {earlier.pk: False, row.pk: True}
 
 
 def test_a_filter_means_what_failed_or_waits(add) -> None:
