@@ -250,5 +250,5 @@ def test_ten_thousand_at_once(ledger, verb) -> None:
 
     assert operation.changed == 10_000
     # SQLite takes fewer values in one INSERT.
-    assert len(queries) <= (20 * 26 if ledger == "default" else 20 * 8)
+    assert len(queries) <= (20 * 27 if ledger == "default" else 20 * 9)
     assert time.monotonic() - started < 60
