@@ -10,11 +10,13 @@ from .delivery import running
 from .exceptions import ReceiverNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.dispatch import Signal
 
     from .delivery import Delivery
 
-__all__ = ["announce"]
+__all__ = ["announce", "is_heard"]
 
 logger = logging.getLogger("async_signals")
 
@@ -26,10 +28,7 @@ def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
     By its type and place: they have the error of the delivery, which is not masked, and what
     they raise may quote it.
     """
-    try:
-        sender = registry.get(delivery.receiver).function
-    except ReceiverNotFoundError:
-        sender = None
+    sender = _sender_for(delivery)
     # What its receivers send was caused by the delivery: without end, were they announced, too.
     token = running.set(delivery)
     try:
@@ -45,6 +44,18 @@ def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
                 type(response).__qualname__,
                 _place_of(response),
             )
+
+
+def is_heard(signal: Signal, delivery: Delivery) -> bool:
+    """Whether anybody would be told, were *signal* sent about *delivery*."""
+    return signal.has_listeners(_sender_for(delivery))
+
+
+def _sender_for(delivery: Delivery) -> Callable[..., object] | None:
+    try:
+        return registry.get(delivery.receiver).function
+    except ReceiverNotFoundError:
+        return None
 
 
 def _place_of(exc: Exception) -> str:

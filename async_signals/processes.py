@@ -30,9 +30,20 @@ def is_dead(process: str) -> bool:
     try:
         return _started_at(int(pid)) != started_at
     except FileNotFoundError:
-        return True
+        return _is_gone(int(pid))
     except (OSError, ValueError, IndexError):
         return False
+
+
+def _is_gone(pid: int) -> bool:
+    # /proc may hide the processes of other users (hidepid, ProtectProc=); their ids it cannot.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @functools.cache
@@ -51,8 +62,7 @@ def _machine(pid: int) -> str:
 
 
 def _started_at(pid: int) -> str:
+    """Return when a process started; empty: it is dead, and only not collected yet."""
     # After the name, which may hold anything and ends with the last parenthesis; proc(5), stat.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    if fields[0] in "ZX":
-        raise FileNotFoundError(pid)  # Dead, and only not collected yet.
-    return fields[19]
+    return "" if fields[0] in "ZX" else fields[19]

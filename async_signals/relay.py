@@ -8,6 +8,7 @@ others pass by, and what is published twice is claimed once. A relay that hangs 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import random
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 from django.db import DatabaseError, InterfaceError, connections
 
 from . import registry
-from .announcing import announce
+from .announcing import announce, is_heard
 from .conf import get_settings
 from .delivery import at_work
 from .exceptions import ReceiverNotFoundError
 from .forks import unforked
 from .ledger import aliases, due, pruning, spool
+from .ledger.causes import chains_of
 from .ledger.pausing import paused
 from .publisher import publish, shared_out
 from .robust import tell_deaths
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
+    from .delivery import Delivery
     from .wire.envelope import Reference
     from .wire.message import Message
 
@@ -103,6 +106,15 @@ def _addressed(name: str, references: list[Reference]) -> list[Message]:
         return []
 
 
+def _announce(published: list[Delivery], using: str) -> None:
+    """Say what was published, with what has caused it; where nobody listens, nothing is read."""
+    heard = [each for each in published if is_heard(delivery_published, each)]
+    chains = chains_of([each.id for each in heard], using)
+    for each in heard:
+        delivery = dataclasses.replace(each, chain=chains.get(each.id, ()))
+        announce(delivery_published, delivery)
+
+
 class Rests:
     """What has failed is left alone for a while: for longer, each time that it fails again."""
 
@@ -136,6 +148,9 @@ class Relay:
         self._busy = 0  #: Ticks, up to now, after which there was more to do.
         self._broken = Rests()  #: Databases, by alias.
         self._refused = Rests()  #: Receivers of whose deliveries the broker took none.
+        #: Receivers whose retries filled the last batch and had to wait, by alias: the next one is
+        #: for all others, however fast new retries are let through.
+        self._throttled: dict[str, frozenset[str]] = {}
         self._pruning: dict[str, Iterator[int]] = {}  #: What is left of it from before, by alias.
         self._told: set[tuple[str, type[Exception]]] = set()  #: Errors since it was last well.
 
@@ -191,11 +206,18 @@ class Relay:
         deaths = due.take_dead_claims(using, limit=BATCH)
         tell_deaths(deaths)  # They are committed: nobody else tells them.
         receivers = self._refused.without(registry.known(without=paused()))
-        ready, died, has_more = due.take_due(using, receivers=receivers, limit=self._batch)
+        ready, died, more = due.take_due(
+            using,
+            receivers=receivers,
+            limit=self._batch,
+            without=self._throttled.pop(using, ()),
+        )
         tell_deaths(died)
+        if more:
+            self._throttled[using] = more
         if ready:
             self.publish(ready, using)
-        busy = self._prune(using) or has_more or len(deaths) == BATCH
+        busy = self._prune(using) or more is not None or len(deaths) == BATCH
         if not busy:
             floor = SHORTEST_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311
             self.pause = max(floor, due.seconds_to_next(using, within=self.pause))
@@ -245,9 +267,6 @@ class Relay:
         refused = publish(messages)
         lost = {each.id for message, _ in refused for each in message.deliveries}
         sent = {each.id for message in messages for each in message.deliveries} - lost
-        for each in ready:
-            if each.delivery.id in sent:
-                announce(delivery_published, each.delivery)
         self.published += len(sent)
         by_receiver: dict[str, list[str]] = {}
         for each in ready:
@@ -262,6 +281,7 @@ class Relay:
                 len(lost) + len(sent),
                 refused[0][1],
             )
+        _announce([each.delivery for each in ready if each.delivery.id in sent], using)
 
     def _settle(self, receiver: str, lost: list[str], number: int, using: str) -> None:
         """Give back what the broker did not take of the *number* deliveries for *receiver*."""

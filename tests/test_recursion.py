@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.signals import post_save
 from django.dispatch import Signal
+from django.test.utils import CaptureQueriesContext
 
 from async_signals import (
     RecursionLimitError,
@@ -15,13 +17,17 @@ from async_signals import (
     codec,
     current_delivery,
     muted,
+    operations,
+    relay,
     robust,
     signals,
     testing,
 )
 from async_signals.ids import new_id
 from async_signals.models import Delivery, Event
-from async_signals.wire.envelope import pack
+from async_signals.stats import Filter
+from async_signals.wire.envelope import dump, load, pack
+from tests.ledger.conftest import SENT, make, save
 from tests.testapp.models import Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -305,3 +311,89 @@ class TestLifecycleSignals:
         [delivery, told] = sent
         assert (told.cause, told.chain) == (delivery.id, (name,))
         assert codec.decode(told.kwargs)["delivery"].id == delivery.id
+
+    def test_a_receiver_of_what_the_relay_publishes_is_stopped(
+        self, named, ledger, monkeypatch
+    ) -> None:
+        """What waits for its countdown in the ledger keeps what caused it."""
+        runs, messages = [], []
+
+        def take(batch):
+            messages.extend(batch)
+            return []
+
+        def receive(**kwargs) -> None: ...
+
+        def count(delivery, **kwargs) -> None:
+            runs.append(current_delivery().chain)
+
+        monkeypatch.setattr("async_signals.relay.publish", take)
+        first = named(first_signal, receive, "shop.receive", robust=True, countdown=60)
+        counter = named(
+            *(signals.delivery_published, count, "shop.count"),
+            robust=True,
+            countdown=60,
+            exclude=["sender"],
+        )
+        first_signal.send(sender=None)
+        for _ in range(8):
+            Delivery.objects.using(ledger).filter(state="pending").update(due_at=SENT)
+            relay.Relay().tick()
+            while messages:
+                message = messages.pop()
+                robust.run(pack(message.deliveries), name=message.receiver.name, worker="w")
+
+        assert runs == [(first, *[counter] * depth) for depth in range(5)]
+        [refused] = Delivery.objects.using(ledger).filter(state="failed")
+        assert refused.exception == "async_signals.exceptions.RecursionLimitError"
+
+    @pytest.mark.parametrize(
+        ("state", "signal"),
+        [
+            ("pending", signals.delivery_published),
+            ("running", signals.delivery_retrying),
+            ("failed", signals.delivery_discarded),
+        ],
+    )
+    def test_what_is_told_of_stored_deliveries_has_its_chain(
+        self, named, ledger, monkeypatch, state, signal
+    ) -> None:
+        """Whatever the relay and people do to them, and also beside one that nobody can read."""
+        monkeypatch.setattr("async_signals.relay.publish", lambda messages: [])
+        told = []
+
+        def hear(delivery, **kwargs) -> None:
+            told.append((delivery.id, delivery.chain))
+
+        name = named(first_signal, lambda **kwargs: None, "shop.receive", robust=True)
+        caused, alone, unreadable = rows = [make(state, receiver=name) for _ in range(3)]
+        envelope = load(caused.envelope)
+        cause = dataclasses.replace(envelope, cause=new_id(), chain=("shop.one", "shop.two"))
+        caused.envelope, unreadable.envelope = dump(cause), "{"
+        caused.event.cause = unreadable.event.cause = cause.cause
+        save(ledger, *rows)
+        signal.connect(hear)
+        try:
+            relay.Relay().tick()
+            operations.discard(Filter(state="failed"), by="ana", reason="old")
+        finally:
+            signal.disconnect(hear)
+
+        assert sorted(told) == sorted(
+            [(str(caused.pk), cause.chain), (str(alone.pk), ()), (str(unreadable.pk), ())]
+        )
+
+    def test_where_nobody_listens_the_relay_asks_for_no_cause(
+        self, named, ledger, monkeypatch
+    ) -> None:
+        """It publishes thousands a second, and reads none of their envelopes."""
+        monkeypatch.setattr("async_signals.relay.publish", lambda messages: [])
+        name = named(first_signal, lambda **kwargs: None, "shop.receive", robust=True)
+        save(ledger, make("pending", receiver=name))
+
+        with CaptureQueriesContext(connections[ledger]) as queries:
+            one = relay.Relay()
+            one.tick()
+
+        assert one.published == 1
+        assert [each["sql"] for each in queries if "cause" in each["sql"]] == []

@@ -14,7 +14,7 @@ from django.dispatch import Signal
 from django.utils import timezone
 from kombu import Queue
 
-from async_signals import registry, relay
+from async_signals import operations, registry, relay
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, pruning, spool
 from async_signals.models import Claim, Delivery, Event
@@ -237,6 +237,19 @@ def test_pruning_that_fails_begins_anew(transactional_db, monkeypatch, caplog) -
     assert not caplog.records
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_no_delivery_runs_for_ever(published, waiting, ledger, is_known) -> None:
+    """Its worker has died: also where its receiver is paused, or nobody knows it any more."""
+    running = waiting(state="running", epoch=1, **({} if is_known else {"receiver": "shop.gone"}))
+    if is_known:
+        operations.pause(running.receiver, by="ana")
+
+    relay.Relay().tick()
+
+    running.refresh_from_db(using=ledger)
+    assert (running.state, running.deaths, published) == ("pending", 1, [])
+
+
 class TestRefused:
     """RabbitMQ refuses what goes to a queue that it knows otherwise, and takes all else."""
 
@@ -350,6 +363,32 @@ class TestBacklog:
         relay.run(threading.Event(), once=True)
 
         assert [len(message.deliveries) for message in published] == [1] * 300
+
+    @pytest.mark.parametrize("state", ["pending", "published"])
+    def test_retries_that_have_to_wait_let_others_through(
+        self, published, waiting, backlog, connect, ledger, monkeypatch, settings, state
+    ) -> None:
+        """However many there are, of several receivers; and the relay rests when that is done."""
+        monkeypatch.setattr(relay, "aliases", lambda: [ledger])
+        monkeypatch.setattr(relay, "BATCH", 10)
+        monkeypatch.setattr(relay, "LARGEST_BATCH", 10)
+        monkeypatch.setattr(due, "exhausted", lambda using: [])  # Tokens come back that fast.
+        settings.ASYNC_SIGNALS |= {"RETRY_RATE": 5}
+        names = [f"tests.relay.{new_id()}" for _ in range(2)]
+        receivers = [lambda **kwargs: None for _ in names]
+        for name, receive in zip(names, receivers, strict=True):
+            connect(done, receive, name=name, robust=True)
+        second, third = (LONG_AGO + dt.timedelta(seconds=seconds) for seconds in (1, 2))
+        backlog(50, epoch=1, state=state)
+        backlog(50, epoch=1, state=state, receiver=names[0], due_at=second)
+        waiting(epoch=1, receiver=names[1], due_at=third)
+        waiting(due_at=third)
+        one = relay.Relay()
+
+        assert [one.tick() for _ in range(3)] == [True, True, False]
+
+        assert one.published == 5 + 5 + 2
+        assert not Delivery.objects.using(ledger).filter(due_at=third).exists()
 
     @pytest.mark.parametrize("option", ["time_limit", "soft_time_limit", "rate_limit"])
     def test_limits_are_for_one_delivery(self, connect, option) -> None:

@@ -64,7 +64,7 @@ class TestStanding:
         assert "number" in row.message
         assert row.message == row.reason
         assert len(row.fingerprint) == 32
-        assert due.take_due(ledger, receivers=registry.known(), limit=10) == ([], [], False)
+        assert due.take_due(ledger, receivers=registry.known(), limit=10) == ([], [], None)
 
     def test_a_countdown_goes_on(self, made, ledger, place) -> None:
         """It is due when it would have been, however long it lay in the spool."""

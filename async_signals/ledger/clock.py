@@ -6,13 +6,13 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
-from django.db.models import functions
+from django.db.models import BooleanField, Case, Value, When, functions
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["CLOCKS", "Now", "seconds_since"]
+__all__ = ["CLOCKS", "Now", "is_past", "seconds_since"]
 
 #: By vendor: the time, and that so many seconds later; each as ``Now()`` has it.
 CLOCKS = {
@@ -33,6 +33,15 @@ class Now(functions.Now):
     ) -> tuple[str, Any]:
         """Return the SQL, as Django stores times."""
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+
+def is_past(field: str) -> Case:
+    """Return whether the time in *field* has come, for a query; False where there is none."""
+    return Case(
+        When(**{f"{field}__lte": Now()}, then=Value(value=True)),
+        default=Value(value=False),
+        output_field=BooleanField(),
+    )
 
 
 def seconds_since(moment: dt.datetime, using: str) -> float:

@@ -20,6 +20,7 @@ from ..exceptions import EnvelopeError
 from ..models import Attempt, Claim, Delivery, Outcome, State
 from ..wire.envelope import Reference, load
 from . import begin_writing
+from .causes import chains_of
 from .claims import receipt
 from .clock import Now
 from .failures import Failure, death_of
@@ -65,7 +66,7 @@ LONGEST_REPUBLISH = 3600
 class Due:
     """A delivery that is to be published."""
 
-    delivery: delivery_of_user.Delivery
+    delivery: delivery_of_user.Delivery  #: Without its chain, which few ask for.
     reference: Reference
 
 
@@ -81,8 +82,8 @@ class Death:
 
 
 def take_due(
-    using: str, *, receivers: Collection[str], limit: int
-) -> tuple[list[Due], list[Death], bool]:
+    using: str, *, receivers: Collection[str], limit: int, without: Collection[str] = ()
+) -> tuple[list[Due], list[Death], frozenset[str] | None]:
     """
     Mark deliveries that are due as published, and return what to publish.
 
@@ -90,19 +91,21 @@ def take_due(
         using: Alias of the ledger's database.
         receivers: Names, and aliases, of those that this process can publish to.
         limit: At most so many.
+        without: Names of those whose retries are left out.
 
     Returns:
-        What to publish, those whose workers had died, and whether there may be more.
+        What to publish, those whose workers had died, and, where there may be more, the names of
+        those whose retries stand before it; None: there is no more.
     """
     limit = min(limit, (connections[using].features.max_query_params or 10_000) - 10)
     # Else what has to wait would stand before what need not.
-    waiting = exhausted(using)
+    waiting = Q(receiver__in={*exhausted(using), *without}, epoch__gt=0)
+    # No delivery runs for ever: a death needs no receiver, where that is paused or unknown, too.
+    wanted = Q(receiver__in=receivers) & ~waiting | Q(state=State.RUNNING)
     with transaction.atomic(using=using):
         rows = list(
             _locked(
-                Delivery._base_manager.using(using)
-                .filter(due_at__lte=Now(), receiver__in=receivers)
-                .exclude(receiver__in=waiting, epoch__gt=0, state=State.PENDING),
+                Delivery._base_manager.using(using).filter(wanted, due_at__lte=Now()),
                 using,
             )
             # No instances: there may be thousands a second.
@@ -110,10 +113,13 @@ def take_due(
             .order_by("due_at")[:limit]
         )
         if not rows:
-            return [], [], False
+            return [], [], None
         turns = held([row.pk for row in rows], using)
         dead = [row for row in rows if row.state == State.RUNNING]
-        deaths = _seen([_record_death(row, using) for row in dead], using)
+        chains = chains_of([row.pk for row in dead], using)
+        deaths = _seen(
+            [_record_death(row, using, chain=chains.get(str(row.pk), ())) for row in dead], using
+        )
         for row, death in zip(dead, deaths, strict=True):
             if row.pk in turns:
                 leave(row.pk, using, is_over=death.is_final and passes(row.receiver))
@@ -122,9 +128,12 @@ def take_due(
         _put_aside(waiting_for_others, using)
         # What failed under an older release, which was to hold them.
         let_pass([row.pk for row in waiting_for_others if passes(row.receiver)], using)
-        ready = _within_rate([row for row in ready if not turns.get(row.pk)], using)
+        ready, refused = _within_rate([row for row in ready if not turns.get(row.pk)], using)
         _mark_published(ready, using)
-    return [_due(row, using, turns) for row in ready], deaths, len(rows) == limit
+    more = None
+    if len(rows) == limit:
+        more = refused.union(without) if refused else frozenset()
+    return [_due(row, using, turns) for row in ready], deaths, more
 
 
 def take_next(key: str, using: str, *, receivers: Collection[str]) -> list[Due]:
@@ -146,7 +155,7 @@ def take_next(key: str, using: str, *, receivers: Collection[str]) -> list[Due]:
         found = list(rows.select_for_update().values_list(*_COLUMNS, named=True))
         turns = held([row.pk for row in found], using)
         ready = [row for row in found if row.state == State.PENDING and turns.get(row.pk) is False]
-        ready = _within_rate(ready, using)
+        ready, _ = _within_rate(ready, using)
         _mark_published(ready, using)
     return [_due(row, using, turns) for row in ready]
 
@@ -255,7 +264,7 @@ def _adopt(claim: Claim, using: str, unreadable: str = "") -> Death | None:
     row.state, row.due_at = State.RUNNING, claim.expires_at
     row.epoch, row.worker, row.started_at = 1, claim.worker, claim.started_at
     insert_rows([row], [envelope], using)
-    return _record_death(row, using, reason)
+    return _record_death(row, using, reason, chain=envelope.chain)
 
 
 def _seen(deaths: list[Death], using: str) -> list[Death]:
@@ -274,7 +283,7 @@ def _seen(deaths: list[Death], using: str) -> list[Death]:
     return deaths
 
 
-def _record_death(row: Any, using: str, reason: str = "") -> Death:
+def _record_death(row: Any, using: str, reason: str = "", *, chain: tuple[str, ...] = ()) -> Death:
     """Write that the worker of *row* died; a person has to look after too many."""
     limit = get_settings().max_deaths
     is_final = bool(reason) or row.deaths + 1 >= limit
@@ -302,21 +311,25 @@ def _record_death(row: Any, using: str, reason: str = "") -> Death:
             )
         ]
     )
-    return Death(delivery_of(row, attempt=row.epoch), failure, is_final, row.fingerprint, using)
+    delivery = delivery_of(row, attempt=row.epoch, chain=chain)
+    return Death(delivery, failure, is_final, row.fingerprint, using)
 
 
-def _within_rate(rows: list[Any], using: str) -> list[Any]:
-    """Return the rows that may be published now; the others stay due."""
+def _within_rate(rows: list[Any], using: str) -> tuple[list[Any], frozenset[str]]:
+    """Return the rows that may be published now, and the receivers of others, which stay due."""
     # An epoch above 0: it was run before, also where a person has let it begin anew.
     allowed = [row for row in rows if not row.epoch]
     retries: dict[str, list[Any]] = {}
     for row in rows:
         if row.epoch:
             retries.setdefault(row.receiver, []).append(row)
+    refused = set()
     for receiver in sorted(retries):  # In one order, so that relays do not wait in a circle.
         granted = take_tokens(receiver, len(retries[receiver]), using)
         allowed += retries[receiver][:granted]
-    return allowed
+        if granted < len(retries[receiver]):
+            refused.add(receiver)
+    return allowed, frozenset(refused)
 
 
 def _mark_published(rows: list[Any], using: str) -> None:

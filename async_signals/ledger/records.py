@@ -276,8 +276,10 @@ def unread(reference: Reference, failure: Failure) -> Run | None:
     return run
 
 
-def delivery_of(row: Delivery, *, attempt: int) -> delivery_of_user.Delivery:
-    """Return what signals are told about the delivery of *row*."""
+def delivery_of(
+    row: Delivery, *, attempt: int, chain: tuple[str, ...] = ()
+) -> delivery_of_user.Delivery:
+    """Return what signals are told about the delivery of *row*, which *chain* has caused."""
     return delivery_of_user.Delivery(
         id=str(row.pk),
         event_id=str(row.event_id),
@@ -285,6 +287,7 @@ def delivery_of(row: Delivery, *, attempt: int) -> delivery_of_user.Delivery:
         attempt=attempt,
         sent_at=row.sent_at,
         replay=row.replay_of_id is not None,
+        chain=chain,
     )
 
 

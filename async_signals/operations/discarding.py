@@ -9,7 +9,8 @@ from django.db import transaction
 
 from ..announcing import announce
 from ..ledger import alias
-from ..ledger.clock import Now
+from ..ledger.causes import chains_of
+from ..ledger.clock import Now, is_past
 from ..ledger.records import delivery_of
 from ..ledger.turns import end
 from ..models import Delivery, Operation, State
@@ -34,6 +35,11 @@ _OUTCOMES = {
     State.SUCCEEDED: (False, "left: it has succeeded"),
     State.DISCARDED: (False, "left: it is discarded already"),
 }
+#: Where it is due: nobody has come for it in time, and its receiver may be gone for good.
+_OUTCOMES_WHEN_DUE = _OUTCOMES | {
+    State.PUBLISHED: (True, "discarded: no worker had claimed it in time"),
+    State.RUNNING: (True, "discarded: its lease was over"),
+}
 
 
 def discard(
@@ -49,7 +55,7 @@ def discard(
     """
     Give deliveries up that have failed or wait; ``delivery_discarded`` is sent for each.
 
-    What is in the broker or running is left alone, and its item says so.
+    What is in the broker or running is left alone, unless it is due again, and its item says so.
 
     Args:
         filter: Without ids and state it means what failed or is still on its way.
@@ -78,27 +84,29 @@ def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:
         .filter(pk__in=ids)
         .select_for_update()
         .only("event_id", "receiver", "state", "epoch", "sent_at", "replay_of_id", "fingerprint")
+        .annotate(is_due=is_past("due_at"))
         .order_by("pk")
     )
     rows = {row.pk: row for row in locked}
     items = [
-        Item(key, *_OUTCOMES[State(rows[key].state)])
+        Item(key, *(_OUTCOMES_WHEN_DUE if rows[key].is_due else _OUTCOMES)[State(rows[key].state)])
         if key in rows
         else Item(key, False, "left: there is no such delivery")  # noqa: FBT003
         for key in ids
     ]
     given_up = [rows[item.delivery] for item in items if item.changed]
-    Delivery.objects.using(using).filter(
-        pk__in=[row.pk for row in given_up], state__in=(State.FAILED, State.PENDING)
-    ).update(state=State.DISCARDED, due_at=None, finished_at=Now(), reason=reason)
-
+    Delivery.objects.using(using).filter(pk__in=[row.pk for row in given_up]).update(
+        state=State.DISCARDED, due_at=None, finished_at=Now(), reason=reason
+    )
     end([row.pk for row in given_up], using)
+
+    chains = chains_of([row.pk for row in given_up], using)
 
     def tell() -> None:
         for row in given_up:
             announce(
                 delivery_discarded,
-                delivery_of(row, attempt=row.epoch),
+                delivery_of(row, attempt=row.epoch, chain=chains.get(str(row.pk), ())),
                 reason=reason,
                 using=using,
                 fingerprint=row.fingerprint,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from django.db.models import BooleanField, Case, Q, Value, When
 from django.db.models.functions import Length
 
 from ..ledger import alias
-from ..ledger.clock import Now
+from ..ledger.clock import Now, is_past
+from ..ledger.turns import leave
 from ..models import Delivery, Operation, State
 from .frozen_set import freeze
 from .record import Item, begin, check_author, run
@@ -31,6 +31,12 @@ _OUTCOMES = {
     State.RUNNING: (False, "left: it is running"),
     State.SUCCEEDED: (False, "left: it has succeeded; replay delivers it again"),
 }
+#: Where it is due: the message may be lost, the worker dead, and no relay here may look after it.
+_OUTCOMES_WHEN_DUE = _OUTCOMES | {
+    State.PENDING: (False, "left: it is due already"),
+    State.PUBLISHED: (True, "retried: no worker had claimed it in time"),
+    State.RUNNING: (True, "retried: its lease was over"),
+}
 
 
 def retry(
@@ -46,8 +52,9 @@ def retry(
     """
     Let the relay publish deliveries again, now and with all their attempts.
 
-    Failed and discarded ones become pending; pending ones become due. What is due already, in
-    the broker, running or done is left alone, and its item says why.
+    Failed and discarded ones become pending, and so does what no worker has claimed, or ended,
+    in time; pending ones become due. What is due already, in the broker, running or done is left
+    alone, and its item says why.
 
     Args:
         filter: Without ids and state it means what failed or is still on its way.
@@ -71,27 +78,22 @@ def retry(
 
 
 def _retry(using: str, ids: list[uuid.UUID]) -> list[Item]:
-    # By the database's clock: whoever comes second finds it due, and leaves it.
-    is_due = Case(
-        When(due_at__lte=Now(), then=Value(value=True)),
-        default=Value(value=False),
-        output_field=BooleanField(),
-    )
     rows = Delivery.objects.using(using).filter(pk__in=ids).order_by("pk").select_for_update()
     # Locked first, looked at then: a statement that had to wait would compare with the time
-    # before it waited.
+    # before it waited. So whoever comes second finds it due, and leaves it.
     list(rows.values_list("pk"))
     found = {
         key: (state, due, bool(kept))
-        for key, state, due, kept in rows.annotate(is_due=is_due).values_list(
+        for key, state, due, kept in rows.annotate(is_due=is_past("due_at")).values_list(
             "pk", "state", "is_due", Length("envelope")
         )
     }
     items = [_item(key, *found.get(key, ("", False, False))) for key in ids]
-    Delivery.objects.using(using).filter(
-        Q(state__in=[state for state, (changes, _) in _OUTCOMES.items() if changes]),
-        pk__in=[item.delivery for item in items if item.changed],
-    ).update(
+    changed = [item.delivery for item in items if item.changed]
+    for key in changed:
+        if found[key][0] == State.RUNNING:
+            leave(key, using, is_over=False)  # Its worker cannot any more, should it come back.
+    Delivery.objects.using(using).filter(pk__in=changed).update(
         state=State.PENDING,
         due_at=Now(),
         attempts=0,
@@ -109,6 +111,4 @@ def _item(key: uuid.UUID, state: str, is_due: bool, is_kept: bool) -> Item:  # n
         return Item(key, False, "left: there is no such delivery")  # noqa: FBT003
     if not is_kept:
         return Item(key, False, "left: it could not be sent, and there is nothing to deliver")  # noqa: FBT003
-    if state == State.PENDING and is_due:
-        return Item(key, False, "left: it is due already")  # noqa: FBT003
-    return Item(key, *_OUTCOMES[State(state)])
+    return Item(key, *(_OUTCOMES_WHEN_DUE if is_due else _OUTCOMES)[State(state)])

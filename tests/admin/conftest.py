@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from async_signals.models import Attempt, FailureGroup, Outcome, State
+from async_signals.models import LIVE_STATES, Attempt, FailureGroup, Outcome, State
 from tests.ledger.conftest import make, save
 
 #: Set where these tests run once more, under a theme.
@@ -57,7 +57,7 @@ def viewer(client_of) -> Client:
 def add(state=State.FAILED, *, attempts=1, **fields):
     """Put a delivery with attempts into the ledger."""
     now = timezone.now()
-    if state == State.PENDING:
+    if state in LIVE_STATES:
         fields.setdefault("due_at", now + dt.timedelta(hours=1))
     about = {
         name: fields.pop(name)

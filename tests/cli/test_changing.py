@@ -143,7 +143,7 @@ def test_nothing_matches(manage, add) -> None:
 
 def test_what_was_left_is_named(manage, add) -> None:
     """Each delivery that was left alone stands there with the reason; code 1 if all were."""
-    row = add(State.RUNNING)
+    row = add(State.RUNNING, due_at=timezone.now() + dt.timedelta(hours=1))
 
     answer = manage("retry", row.pk, "--yes")
 

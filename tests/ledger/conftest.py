@@ -13,6 +13,8 @@ from async_signals.wire.envelope import Envelope, dump
 
 #: When the events of these tests were sent.
 SENT = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+#: When none of them is due yet.
+FAR = dt.datetime(2126, 1, 1, tzinfo=dt.UTC)
 
 
 def make(state=State.FAILED, *, number=0, receiver="shop.receive", **fields) -> Delivery:

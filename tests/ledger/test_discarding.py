@@ -8,11 +8,11 @@ import pytest
 from django.db import transaction
 
 from async_signals import OperationError, operations
-from async_signals.models import Delivery, Operation, State
+from async_signals.models import LIVE_STATES, Delivery, Operation, State
 from async_signals.signals import delivery_discarded
 from async_signals.stats import Filter
 
-from .conftest import SENT
+from .conftest import FAR, SENT
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -31,7 +31,7 @@ def told():
 
 def test_only_what_nobody_works_on_is_given_up(add, ledger, told) -> None:
     """Failed and waiting deliveries go; what is in the broker or running stays."""
-    made = {state: add(state) for state in State}
+    made = {state: add(state, due_at=FAR if state in LIVE_STATES else None) for state in State}
 
     ids = tuple(str(each.pk) for each in made.values())
     operation = operations.discard(Filter(ids=ids), by="ana", reason="customer left")
@@ -53,6 +53,22 @@ def test_only_what_nobody_works_on_is_given_up(add, ledger, told) -> None:
         str(made[State.FAILED].pk),
         str(made[State.PENDING].pk),
     }
+
+
+def test_what_nobody_came_for_in_time_is_given_up(add, ledger, told) -> None:
+    """Of a receiver that was removed: no relay publishes it again, and no worker ends it."""
+    made = {state: add(state) for state in LIVE_STATES}
+
+    operation = operations.discard(Filter(receiver="shop.receive"), by="ana", reason="removed")
+
+    outcomes = {item.delivery: item.outcome for item in operation.items.all()}
+    assert {state: outcomes[each.pk] for state, each in made.items()} == {
+        State.PENDING: "discarded: it was waiting",
+        State.PUBLISHED: "discarded: no worker had claimed it in time",
+        State.RUNNING: "discarded: its lease was over",
+    }
+    assert {*Delivery.objects.using(ledger).values_list("state", "due_at")} == {("discarded", None)}
+    assert len(told) == 3
 
 
 def test_delivery_discarded_tells_all(add, told) -> None:

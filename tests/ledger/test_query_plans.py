@@ -12,6 +12,7 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
 from async_signals import operations, stats
+from async_signals.ledger import due
 from async_signals.models import Delivery, FailureGroup, State
 from async_signals.stats import Filter
 
@@ -133,6 +134,21 @@ def test_three_queries_and_an_index(ledger) -> None:
             problems += [f"{name}: {s}\n{query['sql']}" for s in full_scans(ledger, query["sql"])]
 
     assert problems == []
+
+
+def test_the_relay_looks_by_time(ledger) -> None:
+    """What is due is found by its index, also where retries have to wait and a worker has died."""
+    fill(ledger)
+    save(ledger, *(make(State.RUNNING, receiver="shop.gone") for _ in range(20)))
+
+    with CaptureQueriesContext(connections[ledger]) as queries:
+        due.take_due(ledger, receivers=RECEIVERS, limit=100, without=RECEIVERS[:2])
+
+    [look] = [each["sql"] for each in queries if "LIMIT 100" in each["sql"]]
+    verb = "EXPLAIN QUERY PLAN" if ledger == "default" else "EXPLAIN"
+    with connections[ledger].cursor() as cursor:
+        cursor.execute(f"{verb} {look}".replace("%", "%%"))
+        assert "async_signals_due" in str(cursor.fetchall())
 
 
 @pytest.mark.parametrize(

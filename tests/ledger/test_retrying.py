@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import threading
 import time
@@ -13,14 +14,14 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from async_signals import OperationError, operations
-from async_signals.models import Delivery, Operation, State
+from async_signals.ledger import claims, records, turns
+from async_signals.models import Delivery, Operation, State, Turn
 from async_signals.stats import Filter
+from async_signals.wire.envelope import Reference
 
-from .conftest import SENT, make, save
+from .conftest import FAR, SENT, make, save
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
-
-FAR = dt.datetime(2126, 1, 1, tzinfo=dt.UTC)
 
 
 def outcome_of(operation: Operation, delivery: Delivery) -> str:
@@ -71,6 +72,51 @@ def test_each_state_has_its_outcome(add, ledger) -> None:
         made[state].refresh_from_db(using=ledger)
         for field in ("state", "due_at", "epoch", "attempts", "finished_at"):
             assert getattr(made[state], field) == getattr(before, field)
+
+
+def test_what_nobody_came_for_in_time_begins_anew(add, ledger) -> None:
+    """Published and lost, or running and dead: where no relay looks after it, a person may."""
+    published, running = add(State.PUBLISHED), add(State.RUNNING)
+
+    operation = operations.retry(Filter(receiver="shop.receive"), by="ana")
+
+    assert outcome_of(operation, published) == "retried: no worker had claimed it in time"
+    assert outcome_of(operation, running) == "retried: its lease was over"
+    rows = Delivery.objects.using(ledger).filter(due_at__gt=SENT)
+    assert [*rows.values_list("state", "epoch", "deaths")] == [(State.PENDING, 2, 0)] * 2
+
+
+@pytest.mark.parametrize("verb", ["retry", "discard"])
+def test_a_worker_that_comes_back_too_late_records_nothing(add, ledger, verb) -> None:
+    """A person has decided about its delivery after its lease was over."""
+    row = add(State.PENDING, attempts=0)
+    reference = Reference(id=str(row.pk), receiver=row.receiver, epoch=2, using=ledger)
+    run = claims.claim_stored(reference, worker="w")
+    Delivery.objects.using(ledger).update(due_at=SENT)
+    why = {"reason": "too old"} if verb == "discard" else {}
+    getattr(operations, verb)(Filter(ids=(str(row.pk),)), by="ana", **why)
+
+    assert not records.succeeded(run, 1)
+    assert not claims.renew(run)
+
+    row.refresh_from_db(using=ledger)
+    assert row.state == (State.DISCARDED if verb == "discard" else State.PENDING)
+    again = claims.claim_stored(dataclasses.replace(reference, epoch=3), worker="w")
+    assert (again is None) == (verb == "discard")
+    assert not records.succeeded(run, 1)
+
+
+def test_a_turn_does_not_outlive_its_worker(add, ledger) -> None:
+    """Else the one before it, come to light later, and a running one would wait for each other."""
+    earlier, row = add(State.PENDING, due_at=FAR), add(State.PENDING)
+    turns.insert_turns({str(each.pk): "key" for each in (earlier, row)}, ledger, ready=True)
+    turn = Turn.objects.using(ledger).filter(delivery=row.pk)
+    turn.update(running="key")
+    Delivery.objects.using(ledger).filter(pk=row.pk).update(state=State.RUNNING)
+
+    operations.retry(Filter(ids=(str(row.pk),)), by="ana")
+
+    assert turns.held([earlier.pk, row.pk], ledger) == {earlier.pk: False, row.pk: True}
 
 
 def test_a_filter_means_what_failed_or_waits(add) -> None:
@@ -204,5 +250,5 @@ def test_ten_thousand_at_once(ledger, verb) -> None:
 
     assert operation.changed == 10_000
     # SQLite takes fewer values in one INSERT.
-    assert len(queries) <= (20 * 26 if ledger == "default" else 20 * 8)
+    assert len(queries) <= (20 * 27 if ledger == "default" else 20 * 9)
     assert time.monotonic() - started < 60

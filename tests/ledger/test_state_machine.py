@@ -9,6 +9,7 @@ import os
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
 from async_signals import operations, registry, stats
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, pausing, records
+from async_signals.ledger.clock import Now
 from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
 from async_signals.ledger.outgoing import Outgoing, insert_outgoing
@@ -275,11 +277,25 @@ class Deliveries(RuleBasedStateMachine):
     @rule(n=ANY)
     def discard(self, n):
         key = list(self.known)[n % len(self.known)]
-        waiting = Delivery.objects.using(USING).filter(pk=key, state__in=("failed", "pending"))
-        is_to_go = waiting.exists()
+        is_to_go = self._is_free(key, "failed", "pending")
         operations.discard(stats.Filter(ids=(key,)), by="test", reason="not wanted")
         if is_to_go:
-            self.known[key].state = State.DISCARDED
+            self.known[key].holder, self.known[key].state = None, State.DISCARDED
+
+    @precondition(lambda self: self.known)
+    @rule(n=ANY)
+    def retry(self, n):
+        key = list(self.known)[n % len(self.known)]
+        is_to_go = self._is_free(key, "failed", "discarded")
+        operations.retry(stats.Filter(ids=(key,)), by="test")
+        if is_to_go:
+            self.known[key].holder = self.known[key].state = None
+
+    def _is_free(self, key, *states):
+        """Whether it is in one of *states*, or on its way and nobody has come for it in time."""
+        row = Delivery.objects.using(USING).filter(pk=key)
+        late = Q(state__in=("published", "running"), due_at__lte=Now())
+        return row.filter(Q(state__in=states) | late).exists()
 
     @rule()
     def pause_or_resume(self):
