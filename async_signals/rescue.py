@@ -25,8 +25,9 @@ __all__ = ["keep_unknown", "keep_unreadable"]
 
 logger = logging.getLogger("async_signals")
 
-#: Seconds before a delivery for a receiver that a worker did not know is published again.
-ORPHAN = 5.0
+#: Seconds before a delivery for a receiver that a worker did not know is published again: at
+#: first, and at most, should it come to such a worker again and again.
+ORPHAN, LONGEST_ORPHAN = 5.0, 60.0
 
 
 def keep_unknown(wire: object, *, name: str) -> bool:
@@ -47,7 +48,7 @@ def keep_unknown(wire: object, *, name: str) -> bool:
     try:
         for each in deliveries:
             if not isinstance(each, Envelope):  # In the ledger already: not to wait as published.
-                _give_back(each)
+                _put_off(each)
         if envelopes:
             patiently(lambda: records.stored(envelopes, using=alias(), **standing), alias())
     except (DatabaseError, InterfaceError) as exc:
@@ -56,9 +57,9 @@ def keep_unknown(wire: object, *, name: str) -> bool:
     return True
 
 
-def _give_back(reference: Reference) -> None:
-    using = reference.using
-    patiently(lambda: due.give_back([reference.id], using, wait=ORPHAN), using)
+def _put_off(reference: Reference) -> None:
+    using, wait, longest = reference.using, ORPHAN, LONGEST_ORPHAN
+    patiently(lambda: due.put_off(reference.id, using, wait=wait, longest=longest), using)
 
 
 def keep_unreadable(

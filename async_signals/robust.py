@@ -238,6 +238,9 @@ def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) ->
     mask = mask_for(receiver.options.sensitive, known, exc)
     failure = failure_of(exc, mask, receiver=receiver.name)
     wait = patiently(lambda: _wait_after(receiver, claimed, exc), claimed.using)
+    if not claimed.is_stored:
+        since_sent = patiently(lambda: seconds_since(claimed.since, claimed.using), claimed.using)
+        claimed = dataclasses.replace(claimed, queued=max(0.0, since_sent - duration))
     held = patiently(
         lambda: records.failed(
             claimed,

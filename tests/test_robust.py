@@ -30,11 +30,14 @@ from async_signals import (
 )
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, patience, pruning, records, spool
+from async_signals.ledger.clock import seconds_since
 from async_signals.models import Attempt, Claim, Delivery, Event
 from async_signals.publisher import HEADER
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference, dump, load, pack, unpack
 from async_signals.wire.signing import sign, verified
+
+LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -125,6 +128,7 @@ def test_a_failure_is_recorded_and_run_again(send, ledger) -> None:
     first = delivery.attempt_set.first()
     assert (first.exception, first.message) == ("OSError", "the mail server is down")
     assert "raise OSError" in first.own_frames
+    assert all(attempt.queued >= 0 for attempt in delivery.attempt_set.all())
 
 
 @pytest.mark.parametrize(
@@ -456,6 +460,22 @@ class TestLedgerDown:
             tasks._take_unknown("shop.gone", reference.id, message)
             assert caplog.messages[-1].startswith(f"Kept delivery {reference.id}")
         assert list(place.iterdir()) == []
+
+
+def test_workers_that_do_not_know_a_receiver_wait_longer_for_one_that_does(ledger, send) -> None:
+    """Each time that it comes back to such a worker, as while two releases share a queue."""
+    name, wire = send(lambda **kwargs: None)
+    assert rescue.keep_unknown(wire, name="shop.gone")
+    rows = Delivery.objects.using(ledger)
+    for wait in (5, 10, 20, 40, 60, 60):
+        rows.update(due_at=LONG_AGO)
+        [ready], _, _ = due.take_due(ledger, receivers=[name], limit=10)
+        before = seconds_since(LONG_AGO, ledger)
+        assert rescue.keep_unknown(pack([ready.reference]), name="shop.gone")
+        after = seconds_since(LONG_AGO, ledger)
+        row = rows.get()
+        assert row.state == "pending"
+        assert before + wait <= (row.due_at - LONG_AGO).total_seconds() <= after + wait
 
 
 def test_a_claim_that_cannot_be_recorded_stops_no_other(send, ledger, monkeypatch) -> None:

@@ -57,7 +57,7 @@ class Run:
     attempts: int = 0  #: That have raised before.
     is_stored: bool = False  #: It has a row in the ledger.
     order: str | None = None  #: Key of its turn; None: it has none.
-    queued: float | None = None  #: Seconds from publish to start; None: nobody knows.
+    queued: float | None = None  #: Seconds from publish, or send, to start; None: nobody knows.
     fingerprint: str = ""  #: Of its last failure.
     retried_at: dt.datetime | None = None  #: When a person asked for it last.
 

@@ -44,6 +44,7 @@ __all__ = [
     "give_back",
     "mark_run",
     "mark_taken",
+    "put_off",
     "seconds_to_next",
     "take_dead_claims",
     "take_due",
@@ -204,6 +205,18 @@ def give_back(ids: Collection[str], using: str, *, wait: float) -> None:
         publishes=F("publishes") - 1,
         due_at=Now() + dt.timedelta(seconds=wait),
     )
+
+
+def put_off(id: str, using: str, *, wait: float, longest: float) -> None:  # noqa: A002
+    """
+    Let a delivery that came to a worker which cannot run it be due again in *wait* seconds.
+
+    In twice as many each time that it comes back, up to *longest*, until one has claimed it.
+    """
+    rows = Delivery._base_manager.using(using).filter(pk=id, state=State.PUBLISHED)
+    for publishes in rows.values_list("publishes", flat=True):
+        seconds = min(longest, wait * 2 ** min(max(0, publishes - 1), 10))
+        rows.update(state=State.PENDING, due_at=Now() + dt.timedelta(seconds=seconds))
 
 
 def mark_run(ids: Collection[str], using: str) -> None:

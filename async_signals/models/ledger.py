@@ -151,7 +151,9 @@ class Attempt(models.Model):
     outcome = models.CharField(_("outcome"), max_length=9, choices=Outcome.choices)
     started_at = models.DateTimeField(_("started at"))
     duration = models.FloatField(_("duration"), null=True)  #: Seconds; None: its worker died.
-    queued = models.FloatField(_("time in queue"), null=True)  #: Seconds from publish to start.
+    queued = models.FloatField(
+        _("time in queue"), null=True
+    )  #: Seconds from publish to start; from send, where it travelled whole.
     worker = models.CharField(_("worker"), max_length=255, blank=True)
     exception = models.CharField(_("exception"), max_length=255, blank=True)
     message = models.TextField(_("message"), blank=True)  #: Masked, bounded.
