@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
@@ -37,6 +38,8 @@ class Verb:
     answer: Any  #: Lazy: on the button below it; with ``number``.
     explanation: _StrPromise
     states: frozenset[str]  #: Those in which it changes a delivery.
+    #: Those, too, once it is due: nobody has come for it in time.
+    states_when_due: frozenset[str] = frozenset()
     meant: frozenset[str]  #: Those that are meant where none is named.
     needs_reason: bool = False
     is_repeatable: bool = True  #: Done again at once, it changes nothing.
@@ -49,7 +52,12 @@ class Verb:
 
     def fits(self, delivery: Delivery) -> bool:
         """Whether it would change this delivery."""
-        return bool(delivery.envelope or self is DISCARD) and delivery.state in self.states
+        is_fit = delivery.state in self.states or (
+            delivery.state in self.states_when_due
+            and delivery.due_at is not None
+            and delivery.due_at <= timezone.now()
+        )
+        return bool(delivery.envelope or self is DISCARD) and is_fit
 
     def run(self, ids: Collection[str], *, by: str, reason: str) -> Operation:
         """Do it to the deliveries of these ids."""
@@ -67,10 +75,11 @@ RETRY = Verb(
     question=ngettext_lazy("Retry %(number)s delivery?", "Retry %(number)s deliveries?", "number"),
     answer=ngettext_lazy("Retry %(number)s delivery", "Retry %(number)s deliveries", "number"),
     explanation=gettext_lazy(
-        "They are due at once, with all their attempts. What is running, in the broker or done is "
-        "left as it is."
+        "They are due at once, with all their attempts. What is done is left as it is, and so is "
+        "what is running or in the broker, until its time is over."
     ),
     states=frozenset({State.FAILED, State.DISCARDED, State.PENDING}),
+    states_when_due=frozenset({State.PUBLISHED, State.RUNNING}),
     meant=frozenset({State.FAILED, State.PENDING}),
     operate=operations.retry,
 )
@@ -83,9 +92,10 @@ DISCARD = Verb(
     answer=ngettext_lazy("Discard %(number)s delivery", "Discard %(number)s deliveries", "number"),
     explanation=gettext_lazy(
         "They are given up, and not attempted again unless somebody retries them. What is running "
-        "or in the broker is left as it is."
+        "or in the broker is left as it is, until its time is over."
     ),
     states=frozenset({State.FAILED, State.PENDING}),
+    states_when_due=frozenset({State.PUBLISHED, State.RUNNING}),
     meant=frozenset({State.FAILED, State.PENDING}),
     needs_reason=True,
     operate=operations.discard,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core import signing
 from django.test import Client
+from django.utils import timezone
 
 from async_signals.models import Delivery, Operation, OperationItem, State
 
@@ -158,6 +161,17 @@ def test_only_what_is_valid_is_offered(ana, state, offered) -> None:
         {"retry"} if context["retry_now"] else set()
     )
     assert found == offered
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.PUBLISHED])
+def test_what_nobody_came_for_in_time_can_be_given_up(ana, state) -> None:
+    """Its receiver may be gone: no relay here would ever look after it."""
+    delivery = add(state, due_at=timezone.now() - dt.timedelta(minutes=1))
+    context = ana.get(page(delivery)).context
+
+    assert context["retry_now"]
+    assert {verb.name for verb in context["verbs"]} == {"discard"}
+    assert told(confirm(ana, action(ana, "discard", delivery), reason="gone")) == ["1 discarded"]
 
 
 def test_what_was_never_kept_can_only_be_discarded(ana) -> None:
