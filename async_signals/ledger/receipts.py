@@ -17,7 +17,7 @@ from django.db import connections
 from ..conf import get_settings
 from ..models import Claim
 from .clock import CLOCKS
-from .standing_connection import execute, is_transaction_of_its_own
+from .standing_connection import execute, waits_for_the_disk
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -44,15 +44,15 @@ def insert_claim(
     connection = connections[using]
     vendor, lease = connection.vendor, get_settings().lease
     now, later = CLOCKS[vendor]
-    values = f"%s, %s, %s, {later}, {now}, %s, %s, %s"
-    if _may_be_quick(connection, using):
+    values = f"%s, %s, FALSE, {later}, {now}, %s, %s, %s"
+    if _has_to_be_quick(connection, using):
         sql = f"{_QUICKLY}INSERT INTO {_TABLE} ({_COLUMNS}) SELECT {values} FROM quickly "
     else:
         ignore = "IGNORE " if vendor == "mysql" else ""
         sql = f"INSERT {ignore}INTO {_TABLE} ({_COLUMNS}) VALUES ({values}) "
     if vendor != "mysql":
         sql += "ON CONFLICT (id) DO NOTHING"
-    parameters = (_key(id, connection), receiver, False, lease, worker[:255], process, envelope)
+    parameters = (_key(id, connection), receiver, lease, worker[:255], process, envelope)
     return execute(sql, parameters, using) == 1
 
 
@@ -63,28 +63,27 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
     now, later = CLOCKS[vendor]
     key = _key(id, connection)
     if vendor == "postgresql":  # Whose crash may have lost the claim.
-        quickly, source = (
-            (_QUICKLY, "quickly") if _may_be_quick(connection, using) else ("", "(SELECT 1)")
-        )
+        values = f"%s, %s, TRUE, {later}, {now}, '', '', ''"
+        quick = _has_to_be_quick(connection, using)
+        source = f"SELECT {values} FROM quickly" if quick else f"VALUES ({values})"
         sql = (
-            f"{quickly}INSERT INTO {_TABLE} AS claim ({_COLUMNS}) "
-            f"SELECT %s, %s, true, {later}, {now}, '', '', '' FROM {source} AS s "
-            "ON CONFLICT (id) DO UPDATE SET done = true, envelope = '', "
+            f"{_QUICKLY if quick else ''}INSERT INTO {_TABLE} AS claim ({_COLUMNS}) {source} "
+            "ON CONFLICT (id) DO UPDATE SET done = TRUE, envelope = '', "
             "expires_at = EXCLUDED.expires_at WHERE NOT claim.done"
         )
         parameters: tuple[Any, ...] = (key, receiver, keep)
     else:
         sql = (
-            f"UPDATE {_TABLE} SET done = %s, envelope = '', expires_at = {later} "
+            f"UPDATE {_TABLE} SET done = TRUE, envelope = '', expires_at = {later} "
             "WHERE id = %s AND NOT done"
         )
-        parameters = (True, keep, key)
+        parameters = (keep, key)
     return execute(sql, parameters, using) == 1
 
 
-def _may_be_quick(connection: BaseDatabaseWrapper, using: str) -> bool:
-    """Whether the statement is a transaction of its own, on a database that has a choice."""
-    return connection.vendor == "postgresql" and is_transaction_of_its_own(using)
+def _has_to_be_quick(connection: BaseDatabaseWrapper, using: str) -> bool:
+    """Whether the statement would wait for the disk, and need not."""
+    return connection.vendor == "postgresql" and waits_for_the_disk(using)
 
 
 def _key(id: str, connection: BaseDatabaseWrapper) -> Any:  # noqa: A002

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from django.db import InterfaceError, InternalError, OperationalError, connections
 
 from ..delivery import at_work
+from .prepared import PreparedStatements
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["execute", "is_transaction_of_its_own", "open_standing"]
+__all__ = ["execute", "open_standing", "waits_for_the_disk"]
 
 #: By process and alias: a fork must not use its parent's.
-_standing: dict[tuple[int, str], BaseDatabaseWrapper] = {}
+_standing: dict[tuple[int, str], _Standing] = {}
 
 
 def execute(sql: str, parameters: tuple[Any, ...], using: str) -> int:
@@ -32,47 +33,67 @@ def execute(sql: str, parameters: tuple[Any, ...], using: str) -> int:
     Raises:
         DatabaseError: As any cursor.
     """
-    standing = _standing.get((os.getpid(), using)) if _is_used_here(using) else None
-    if standing is None:
-        with connections[using].cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return int(cursor.rowcount)
-    try:
-        with standing.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return int(cursor.rowcount)
-    except (OperationalError, InterfaceError, InternalError):  # The last: it is read-only.
-        standing.close()  # The next statement opens another one.
-        raise
+    standing = _standing_for(using)
+    if standing is not None:
+        return standing.execute(sql, parameters)
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return int(cursor.rowcount)
 
 
-def is_transaction_of_its_own(using: str) -> bool:
-    """Whether a statement that is executed now stands alone."""
-    return not connections[using].in_atomic_block
+def waits_for_the_disk(using: str) -> bool:
+    """Whether a statement that is executed now stands alone, and returns when it is on the disk."""
+    standing = _standing_for(using)
+    is_alone = not connections[using].in_atomic_block
+    return is_alone and not (standing is not None and standing.is_prepared)
 
 
 def open_standing(using: str) -> None:
     """Give this process such a connection, where it helps: in a worker's own main thread."""
-    site = connections[using]
+    key = os.getpid(), using
     # Pools of threads and greenlets would keep one for each; SQLite opens files in no time.
     is_process = at_work.get() and threading.current_thread() is threading.main_thread()
-    if is_process and site.vendor != "sqlite" and (os.getpid(), using) not in _standing:
-        _standing[os.getpid(), using] = standing = site.copy(using)
-        _let_it_prepare(standing)
+    if is_process and key not in _standing and connections[using].vendor != "sqlite":
+        _standing[key] = _Standing(connections[using])
 
 
-def _let_it_prepare(standing: BaseDatabaseWrapper) -> None:
-    """Let the server plan the two statements once, where nothing stands between it and us."""
-    settings = standing.settings_dict
-    # What sites set for a pool of connections, which knows nothing of prepared statements.
-    is_pooled = settings.get("DISABLE_SERVER_SIDE_CURSORS") or settings["OPTIONS"].get("pool")
-    if standing.vendor == "postgresql" and not is_pooled and _has_psycopg_3():
-        options = {**settings["OPTIONS"], "server_side_binding": True, "prepare_threshold": 1}
-        standing.settings_dict = {**settings, "OPTIONS": options}
+class _Standing:
+    def __init__(self, site: BaseDatabaseWrapper) -> None:
+        self._connection = site.copy(site.alias)
+        settings = site.settings_dict
+        # What sites set for a pool of connections, which knows nothing of prepared statements.
+        is_pooled = settings.get("DISABLE_SERVER_SIDE_CURSORS") or settings["OPTIONS"].get("pool")
+        #: Whether the server plans its statements once, and they do not wait for the disk.
+        self.is_prepared = site.vendor == "postgresql" and not is_pooled and _has_psycopg_3()
+        self._statements: PreparedStatements | None = None
+
+    def execute(self, sql: str, parameters: tuple[Any, ...]) -> int:
+        connection = self._connection
+        try:
+            if self.is_prepared:
+                return self._execute_prepared(sql, parameters)
+            with connection.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return int(cursor.rowcount)
+        except (OperationalError, InterfaceError, InternalError):  # The last: it is read-only.
+            self._statements = None
+            connection.close()  # The next statement opens another one.
+            raise
+
+    def _execute_prepared(self, sql: str, parameters: tuple[Any, ...]) -> int:
+        connection = self._connection
+        with connection.wrap_database_errors:
+            if self._statements is None:
+                connection.ensure_connection()
+                self._statements = PreparedStatements(connection.connection)
+            return self._statements.execute(sql, parameters)
 
 
-def _is_used_here(using: str) -> bool:
-    return at_work.get() and not connections[using].in_atomic_block
+def _standing_for(using: str) -> _Standing | None:
+    """Return the one that is used here: not outside of tasks, nor beside a transaction."""
+    standing = _standing.get((os.getpid(), using))
+    is_used = standing is not None and at_work.get() and not connections[using].in_atomic_block
+    return standing if is_used else None
 
 
 def _has_psycopg_3() -> bool:
