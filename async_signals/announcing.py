@@ -33,17 +33,15 @@ def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
     token = running.set(delivery)
     try:
         responses = signal.send_robust(sender=sender, delivery=delivery, **named)
+    except SystemExit as exc:  # It would end the process that has just written down an attempt.
+        _say("A receiver of a lifecycle signal", delivery, exc)
+        return
     finally:
         running.reset(token)
     for receiver, response in responses:
         if isinstance(response, Exception):
-            logger.error(
-                "%s failed for %s: %s at %s.",
-                getattr(receiver, "__qualname__", type(receiver).__qualname__),
-                delivery.id,
-                type(response).__qualname__,
-                _place_of(response),
-            )
+            name = getattr(receiver, "__qualname__", type(receiver).__qualname__)
+            _say(name, delivery, response)
 
 
 def is_heard(signal: Signal, delivery: Delivery) -> bool:
@@ -58,7 +56,12 @@ def _sender_for(delivery: Delivery) -> Callable[..., object] | None:
         return None
 
 
-def _place_of(exc: Exception) -> str:
+def _say(receiver: str, delivery: Delivery, exc: BaseException) -> None:
+    kind, place = type(exc).__qualname__, _place_of(exc)
+    logger.error("%s failed for %s: %s at %s.", receiver, delivery.id, kind, place)
+
+
+def _place_of(exc: BaseException) -> str:
     """Return where *exc* was raised: file, line, function."""
     entry = exc.__traceback__
     while entry is not None and entry.tb_next is not None:

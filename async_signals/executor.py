@@ -28,7 +28,7 @@ from .outcomes import run_each
 from .wire.envelope import Reference, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from django.dispatch import Signal
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .registry import Receiver
     from .wire.envelope import Envelope
 
-__all__ = ["Call", "RehearsalError", "call", "execute", "prepare", "rehearse"]
+__all__ = ["Call", "RehearsalError", "call", "execute", "prepare", "rehearse", "running_as"]
 
 logger = logging.getLogger("async_signals")
 
@@ -156,16 +156,21 @@ def _refuse_query(*args: object) -> NoReturn:
 
 def call(prepared: Call, *, attempt: int) -> None:
     """Call the receiver, and wait for it where it is a coroutine; raises what it raises."""
-    # Under the name that it has today, whatever it was called when this was sent.
-    delivery = dataclasses.replace(
-        prepared.envelope.as_delivery(attempt=attempt), receiver=prepared.receiver.name
-    )
-    token = running.set(delivery)
-    try:
+    with running_as(prepared.receiver, prepared.envelope, attempt=attempt):
         function = cast("Callable[..., object]", prepared.receiver.function)  # get() has looked.
         result = function(signal=prepared.signal, sender=prepared.sender, **prepared.kwargs)
         if inspect.isawaitable(result):
             async_to_sync(_finish)(result)
+
+
+@contextlib.contextmanager
+def running_as(receiver: Receiver, envelope: Envelope, *, attempt: int) -> Iterator[None]:
+    """Let what is sent inside of the ``with`` block be caused by this attempt."""
+    # Under the name that it has today, whatever it was called when this was sent.
+    delivery = dataclasses.replace(envelope.as_delivery(attempt=attempt), receiver=receiver.name)
+    token = running.set(delivery)
+    try:
+        yield
     finally:
         running.reset(token)
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .exceptions import DeliveryError, PermanentFailure, RetryAfter
 
-__all__ = ["Retry"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LONGEST_WAIT", "Retry"]
+
+#: Seconds of a year: more than any clock or database has trouble with.
+LONGEST_WAIT = 366 * 86_400
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +63,19 @@ class Retry:
 
     def wait_after(self, exc: BaseException, *, attempts: int, age: float) -> float | None:
         """
-        Return the seconds to wait before the next attempt, or None to give up.
+        Return the seconds to wait before the next attempt, at most a year, or None to give up.
 
         Args:
-            exc: What the last attempt raised.
+            exc: What the last attempt raised; an exception group is each of those in it.
             attempts: How many have raised so far, the last one included.
             age: Seconds since the signal was sent, or a person asked for it again.
         """
-        if isinstance(exc, (PermanentFailure, *self.give_up_on)) or attempts >= self.max_attempts:
+        if attempts >= self.max_attempts or _has(exc, (PermanentFailure, *self.give_up_on)):
             return None
-        if isinstance(exc, RetryAfter):
-            wait = exc.seconds
-        elif isinstance(exc, (DeliveryError, *self.on)) or not isinstance(exc, Exception):
+        asked = [each.seconds for each in _each(exc) if isinstance(each, RetryAfter)]
+        if asked:
+            wait = min(LONGEST_WAIT, max(asked))
+        elif _has(exc, (DeliveryError, *self.on)) or not isinstance(exc, Exception):
             # A worker that is older than the sender may be replaced by then; a receiver that
             # asked its process to exit has failed, whatever it meant.
             wait = self.delay(attempts)
@@ -84,7 +91,21 @@ class Retry:
             longest = min(self.max_delay, self.initial_delay * self.factor ** (attempts - 1))
         except OverflowError:
             longest = self.max_delay
+        longest = min(longest, LONGEST_WAIT)
         return longest if self.jitter == "none" else random.uniform(0, longest)  # noqa: S311
+
+
+def _each(exc: BaseException) -> Iterator[BaseException]:
+    """Yield what *exc* consists of: itself, or what is in the group that it is."""
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _each(inner)
+    else:
+        yield exc
+
+
+def _has(exc: BaseException, classes: tuple[type[BaseException], ...]) -> bool:
+    return isinstance(exc, classes) or any(isinstance(each, classes) for each in _each(exc))
 
 
 def _check(name: str, value: Any, expected: str, *, minimum: float, whole: bool = False) -> None:

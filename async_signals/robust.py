@@ -122,7 +122,12 @@ def _run_once(receiver: Receiver, claimed: Run, started: float) -> Result:
     raised: _Raised | None = None
     try:
         # The lease is let go first: until the commit, whoever would renew it waits for the row.
-        with transaction.atomic(using=claimed.using), kept(claimed):
+        # What the receiver has left for after the commit is its own doing, too.
+        with (
+            executor.running_as(receiver, claimed.envelope, attempt=claimed.epoch),
+            transaction.atomic(using=claimed.using),
+            kept(claimed),
+        ):
             raised = _call(receiver, claimed)
             duration = time.monotonic() - started
             if raised is not None or not records.succeeded(claimed, duration):

@@ -26,7 +26,7 @@ from async_signals import (
 from async_signals.ids import new_id
 from async_signals.models import Delivery, Event
 from async_signals.stats import Filter
-from async_signals.wire.envelope import dump, load, pack
+from async_signals.wire.envelope import Reference, dump, load, pack
 from tests.ledger.conftest import SENT, make, save
 from tests.testapp.models import Tag
 
@@ -86,6 +86,33 @@ class TestOneReceiver:
             Tag.objects.create(name="t")
 
         assert len(runs) == 5
+
+    def test_by_what_it_leaves_for_after_its_commit(self, named, sent) -> None:
+        """With ``effect="once"``, whose transaction commits when the receiver has returned."""
+        runs = []
+
+        def receive(instance, **kwargs) -> None:
+            runs.append(current_delivery().chain)
+            transaction.on_commit(instance.save, robust=True)
+
+        name = named(
+            *(post_save, receive, "shop.receive"),
+            sender=Tag,
+            durable=True,
+            effect="once",
+            retry=Retry(max_attempts=1),
+        )
+        with transaction.atomic():
+            Tag.objects.create(name="t")
+        for _ in range(8):
+            for row in Delivery.objects.filter(state="published"):
+                wire = pack([Reference(id=str(row.pk), receiver=name, epoch=0, using="default")])
+                robust.run(wire, name=name, worker="w@test/1")
+
+        assert runs == [(name,) * depth for depth in range(5)]
+        assert Event.objects.filter(cause__isnull=True).count() == 1
+        [refused] = Delivery.objects.filter(state="failed")
+        assert refused.exception == "async_signals.exceptions.RecursionLimitError"
 
     @pytest.mark.parametrize("limit", [1, 2, 30])
     def test_the_limit_is_a_setting(self, named, inline, settings, limit) -> None:

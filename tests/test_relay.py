@@ -308,6 +308,7 @@ class TestBacklog:
             first = waiting(**fields)
             made = {"event_id": first.event_id, "receiver": first.receiver, "state": first.state}
             made |= {"due_at": first.due_at, "sent_at": first.sent_at, "epoch": first.epoch}
+            made |= {"replay_of": first.replay_of}
             Delivery.objects.using(ledger).bulk_create(
                 Delivery(id=new_id(), **made) for _ in range(count - 1)
             )
@@ -389,6 +390,19 @@ class TestBacklog:
 
         assert one.published == 5 + 5 + 2
         assert not Delivery.objects.using(ledger).filter(due_at=third).exists()
+
+    def test_replays_come_back_no_faster_than_retries(
+        self, published, waiting, backlog, ledger, monkeypatch, settings
+    ) -> None:
+        """Whoever replays thousands of failures does not storm the server that is back."""
+        monkeypatch.setattr(relay, "aliases", lambda: [ledger])
+        settings.ASYNC_SIGNALS |= {"RETRY_RATE": 5}
+        first = waiting(state="succeeded", due_at=None)
+        backlog(50, replay_of=first)
+        one = relay.Relay()
+        one.tick()
+
+        assert one.published == 5
 
     @pytest.mark.parametrize("option", ["time_limit", "soft_time_limit", "rate_limit"])
     def test_limits_are_for_one_delivery(self, connect, option) -> None:

@@ -55,6 +55,15 @@ def test_full_jitter_spreads() -> None:
         ({"deadline": 60}, OSError(), 1, 56, None),
         ({"deadline": 60}, SystemExit(), 1, 56, None),
         ({"deadline": 60}, EnvelopeError(), 1, 56, None),
+        ({}, RetryAfter(1e12), 1, 0, 366 * 86_400),
+        ({"initial_delay": 1e12, "max_delay": 1e12}, OSError(), 1, 0, 366 * 86_400),
+        ({}, ExceptionGroup("", [OSError(), KeyError()]), 1, 0, 5),
+        ({}, ExceptionGroup("", [OSError(), PermanentFailure()]), 1, 0, None),
+        ({}, ExceptionGroup("", [ExceptionGroup("", [RetryAfter(7)]), RetryAfter(9)]), 1, 0, 9),
+        ({"on": (OSError,)}, ExceptionGroup("", [KeyError()]), 1, 0, None),
+        ({"on": (OSError,)}, ExceptionGroup("", [KeyError(), OSError()]), 1, 0, 5),
+        ({"give_up_on": (OSError,)}, ExceptionGroup("", [OSError()]), 1, 0, None),
+        ({"give_up_on": (ExceptionGroup,)}, ExceptionGroup("", [OSError()]), 1, 0, None),
     ],
 )
 def test_whether_and_when(policy, exc, attempts, age, wait) -> None:

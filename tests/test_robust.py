@@ -33,6 +33,7 @@ from async_signals.ledger import claims, due, patience, pruning, records, spool
 from async_signals.ledger.clock import seconds_since
 from async_signals.models import Attempt, Claim, Delivery, Event
 from async_signals.publisher import HEADER
+from async_signals.signals import delivery_retrying
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference, dump, load, pack, unpack
 from async_signals.wire.signing import sign, verified
@@ -82,6 +83,26 @@ def test_success_leaves_no_row_in_the_ledger(send, ledger) -> None:
     for model in (Event, Delivery, Attempt):
         assert model.objects.using(ledger).count() == 0
     assert Claim.objects.using(ledger).get().done
+
+
+def test_a_listener_that_exits_ends_nothing(send, ledger, caplog) -> None:
+    """What it is told of stays recorded, and the worker's process goes on."""
+
+    def receive(**kwargs):
+        raise OSError
+
+    def listen(**kwargs):
+        raise SystemExit
+
+    delivery_retrying.connect(listen)
+    try:
+        name, wire = send(receive)
+        assert run(name, wire) == ["retrying"]
+    finally:
+        delivery_retrying.disconnect(listen)
+
+    assert Attempt.objects.using(ledger).count() == 1
+    assert "SystemExit at " in caplog.text
 
 
 def test_a_message_that_comes_again_is_not_run_again(send) -> None:

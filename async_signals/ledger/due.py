@@ -330,17 +330,19 @@ def _record_death(row: Any, using: str, reason: str = "", *, chain: tuple[str, .
 
 def _within_rate(rows: list[Any], using: str) -> tuple[list[Any], frozenset[str]]:
     """Return the rows that may be published now, and the receivers of others, which stay due."""
-    # An epoch above 0: it was run before, also where a person has let it begin anew.
-    allowed = [row for row in rows if not row.epoch]
-    retries: dict[str, list[Any]] = {}
+    allowed = []
+    again: dict[str, list[Any]] = {}
     for row in rows:
-        if row.epoch:
-            retries.setdefault(row.receiver, []).append(row)
+        # It was run before, also where a person has let it begin anew, or it repeats another one.
+        if row.epoch or row.replay_of_id is not None:
+            again.setdefault(row.receiver, []).append(row)
+        else:
+            allowed.append(row)
     refused = set()
-    for receiver in sorted(retries):  # In one order, so that relays do not wait in a circle.
-        granted = take_tokens(receiver, len(retries[receiver]), using)
-        allowed += retries[receiver][:granted]
-        if granted < len(retries[receiver]):
+    for receiver in sorted(again):  # In one order, so that relays do not wait in a circle.
+        granted = take_tokens(receiver, len(again[receiver]), using)
+        allowed += again[receiver][:granted]
+        if granted < len(again[receiver]):
             refused.add(receiver)
     return allowed, frozenset(refused)
 

@@ -15,6 +15,7 @@ from django.db.models import F
 
 from .. import delivery as delivery_of_user
 from ..models import Attempt, Claim, Delivery, Outcome, State
+from ..retry import LONGEST_WAIT
 from ..wire.envelope import Envelope, dump
 from .claims import held_row, receipt, run_of
 from .clock import Now
@@ -44,9 +45,6 @@ __all__ = [
     "succeeded",
     "unread",
 ]
-
-#: Seconds of a year: more than any database's clock has trouble with.
-LONGEST_WAIT = 366 * 86_400
 
 
 def stored(
