@@ -5,6 +5,9 @@ The same receiver twice, plain and robust, in rounds that alternate, on Redis an
 sender, and in a real worker with two processes until it has run what was sent. One receiver is the
 reference case, which fetches the row that was saved, and another mails the admins, too, to a real
 mail server on this machine; it is left out where aiosmtpd is not installed.
+
+``--keep-connections``: on a site that lets Celery keep Django's connections, by
+``CELERY_DB_REUSE_MAX``.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ def main() -> None:
     told.bind(("127.0.0.1", 0))
     told.settimeout(PATIENCE)
     where = {"name": NAME, "port": told.getsockname()[1], "mail": free_port()}
+    if "--keep-connections" in sys.argv[1:]:
+        where["reuse"] = 1_000_000
     os.environ["ASYNC_SIGNALS_BENCHMARK"] = json.dumps(where)
     server = psycopg.connect("host=127.0.0.1 user=postgres dbname=postgres", autocommit=True)
     server.execute(f"CREATE DATABASE {NAME}")

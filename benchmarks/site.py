@@ -8,6 +8,7 @@ and the benchmark is told; or they mail the admins first, as the usual example d
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 
@@ -18,6 +19,8 @@ from django.dispatch import Signal
 os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks.settings"
 app = Celery("benchmarks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+# None, as it is by default: Celery closes Django's connections before and after each task.
+app.conf.CELERY_DB_REUSE_MAX = json.loads(os.environ["ASYNC_SIGNALS_BENCHMARK"]).get("reuse")
 django.setup()
 
 from django.core.mail import mail_admins  # noqa: E402
