@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from .table import Decode, Encode, Encoder
 
 
+#: The types that a site has taught.
+_registered: set[type] = set()
+
+
+def is_registered(kind: type) -> bool:
+    """Whether a site has taught the codec *kind* itself."""
+    return kind in _registered
+
+
 def register(
     kind: type,
     tag: str,
@@ -62,6 +71,7 @@ def register(
             "names, got: two of one name. Register one of them by itself."
         )
     for each, its_tag in tags.items():
+        _registered.add(each)
         add_type(each, _encoder_of(its_tag, encode))
         add_tag(its_tag, _decoder_of(its_tag, decode, each, told=bool(subclasses)))
 

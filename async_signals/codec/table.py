@@ -32,6 +32,9 @@ PLAIN_INT = 2**53
 #: Between two halves of a character that JSON readers would join.
 SEAM = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 
+#: An attribute by which Django takes any object for an expression, and calls it.
+CALLED = "resolve_expression"
+
 #: Levels of nesting. The worker, whose stack is another, must be able to read what was sent.
 MAX_DEPTH = 100
 
@@ -150,13 +153,23 @@ class Encoder:
         encoded = {}
         for name, value in values.items():
             try:
-                if type(name) is not str or not is_plain(name):
-                    raise Unsendable(value, "expected an attribute whose name is a plain text")  # noqa: TRY301
+                if type(name) is not str or not is_plain(name) or name == CALLED:
+                    raise Unsendable(  # noqa: TRY301
+                        value,
+                        f"expected an attribute whose name is a plain text, and not {CALLED!r}",
+                    )
                 encoded[name] = self.encode(value)
             except Unsendable as exc:
                 exc.path.append(f".{name}")
                 raise
         return encoded
+
+
+def decode_attributes(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that ``Encoder.encode_attributes()`` has written."""
+    if CALLED in data:
+        raise LookupError(CALLED)
+    return {name: decode_value(item) for name, item in data.items()}
 
 
 def _find(kind: type, value: object) -> Encode:

@@ -40,6 +40,13 @@ from .known import same, through_json
 
 pytestmark = pytest.mark.django_db(databases="__all__")
 
+
+class Name(str):
+    """A text of the site's own."""
+
+    __slots__ = ()
+
+
 MODES = ["reference", "snapshot", "both"]
 
 
@@ -281,6 +288,14 @@ class TestFields:
         finally:
             with connections["postgresql"].schema_editor() as editor:
                 editor.delete_model(Playlist)
+
+    @pytest.mark.parametrize(
+        "titles", [[Name("a")], ["a", Name("b")], (Name("a"),), [["a", [Name("b")]]]]
+    )
+    def test_what_an_array_holds_is_not_turned_into_its_base(self, titles) -> None:
+        """The text of the field reads back as equal, and as a plain ``str``: refused."""
+        with pytest.raises(SerializationError, match=r"Name\. Leave it out"):
+            codec.encode({"v": Playlist(titles=titles, prices=[])}, receiver="r")
 
     def test_a_field_that_the_worker_does_not_have(self) -> None:
         """A snapshot of another release is refused, not cut."""
