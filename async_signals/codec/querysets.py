@@ -37,7 +37,9 @@ def _encode_queryset(queryset: QuerySet[Any], encoder: Encoder) -> Any:
         return {"$": "queryset", "v": [*data, []]}
     _check_rows(queryset)
     manager = [] if type(queryset) is QuerySet else [_manager_of(queryset)]
-    keys = [encode_key(model, pk, encoder) for pk in _primary_keys(queryset) if pk is not None]
+    pks = [pk for pk in _primary_keys(queryset) if pk is not None]
+    encoder.expect(len(pks))
+    keys = [encode_key(model, pk, encoder) for pk in pks]
     return {"$": "queryset", "v": [*data, keys, *manager]}
 
 

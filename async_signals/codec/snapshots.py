@@ -47,6 +47,7 @@ def take(instance: Model, encoder: Encoder) -> list[Any]:
             except Unsendable as exc:
                 exc.path.append(f".{name}")
                 raise
+    encoder.expect(len(values))
     return [instance._state.adding, values]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from django.core.exceptions import ValidationError
 
+from ..conf import get_settings
 from ..exceptions import DecodeError
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ SEAM = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 #: An attribute by which Django takes any object for an expression, and calls it.
 CALLED = "resolve_expression"
 
+#: Values that are walked before anybody asks how many a message may hold.
+_FEW = 1_000
+
 #: Levels of nesting. The worker, whose stack is another, must be able to read what was sent.
 MAX_DEPTH = 100
 
@@ -52,6 +56,10 @@ class Unsendable(Exception):  # noqa: N818  (never leaves the codec)
         self.reason = reason
         self.cure = cure
         self.path: list[str] = []
+
+
+class TooMuch(Exception):  # noqa: N818  (never leaves the codec)
+    """More values than a message has bytes; turned into MessageTooLargeError."""
 
 
 #: What JSON holds other JSON in; all else is a value already.
@@ -107,7 +115,7 @@ def is_tag(tag: str) -> bool:
 class Encoder:
     """One walk from a value to JSON."""
 
-    __slots__ = ("depth", "fallback", "gone", "instance")
+    __slots__ = ("depth", "fallback", "gone", "held", "instance")
 
     def __init__(
         self, *, instance: Mode = "reference", gone: bool = False, fallback: bool = False
@@ -116,6 +124,9 @@ class Encoder:
         self.gone = gone  #: The rows of the instances are being deleted.
         self.fallback = fallback  #: Send fields along with a reference, in case the row is gone.
         self.depth = 0  #: Levels that the walk is inside.
+        #: Values that an argument holds so far; each takes a byte at least. What is held in many
+        #: places is walked in each of them, so a few lists can hold more than there is time for.
+        self.held = 0
 
     def encode(self, value: Any) -> Any:
         """
@@ -124,6 +135,7 @@ class Encoder:
         Raises:
             Unsendable: It, or something in it, cannot travel.
             RecursionError: It is nested deeper than MAX_DEPTH, or contains itself.
+            TooMuch: It holds more values than a message may have bytes.
         """
         kind = type(value)
         if kind is str:
@@ -138,7 +150,7 @@ class Encoder:
         self.depth += 1
         try:
             return (_met.get(kind) or _find(kind, value))(value, self)
-        except (Unsendable, RecursionError):
+        except (Unsendable, RecursionError, TooMuch):
             raise
         except Exception as exc:  # Code of the value's own: a lazy object, a registered function.
             raise Unsendable(
@@ -148,8 +160,15 @@ class Encoder:
         finally:
             self.depth -= 1
 
+    def expect(self, count: int) -> None:
+        """Make sure that *count* values may come, before any of them does; raises TooMuch."""
+        self.held += count
+        if self.held > _FEW and self.held > get_settings().max_message_size:
+            raise TooMuch
+
     def encode_attributes(self, values: Mapping[str, object]) -> dict[str, Any]:
         """Return *values*, attributes by name, each as JSON; raises as ``encode()`` does."""
+        self.expect(len(values))
         encoded = {}
         for name, value in values.items():
             try:
