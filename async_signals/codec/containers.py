@@ -61,6 +61,8 @@ def _encode_pairs(items: Iterable[tuple[Any, Any]], encoder: Encoder) -> list[An
 
 
 def _encode_ordered(values: OrderedDict[Any, Any], encoder: Encoder) -> Any:
+    if vars(values):
+        raise Unsendable(values, "expected an ordered dict without other attributes")
     encoder.expect(len(values))
     return {"$": "ordereddict", "v": _encode_pairs(values.items(), encoder)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import DecodeError, RegistrationError
-from .table import add_tag, add_type, decode_value, is_known, is_tag
+from .table import AWAY, add_tag, add_type, decode_value, is_known, is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,6 +88,8 @@ def _decoder_of(tag: str, decode: Callable[..., Any], kind: type, *, told: bool)
         content = decode_value(data)
         try:
             value = decode(content, kind) if told else decode(content)
+        except AWAY:
+            raise
         except Exception as exc:
             raise DecodeError(
                 f"cannot decode a value of type {tag!r}: expected the function that is registered "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import DecodeError
 from .models import label_of, model_at
-from .table import MALFORMED, Unsendable, add_tag, decode_value
+from .table import AWAY, MALFORMED, Unsendable, add_tag, decode_value
 
 if TYPE_CHECKING:
     from django.db.models import Field
@@ -69,7 +69,7 @@ def read(field: Field[Any, Any], text: Any) -> Any:
         raise TypeError
     try:
         return field.to_python(text)
-    except MALFORMED:
+    except (*MALFORMED, *AWAY):
         raise
     except Exception as exc:
         raise DecodeError(

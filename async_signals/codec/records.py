@@ -57,6 +57,7 @@ def _decode_dataclass(data: Any) -> Any:
 def _state_of(value: Any) -> dict[str, Any]:
     """Return all that *value* holds, also what is not a field."""
     state = dict(getattr(value, "__dict__", {}))
+    state.pop("__orig_class__", None)  # The mark of typing on what Box[int](...) has made.
     for name, slot in _slots_of(type(value)).items():  # type: ignore[arg-type]  # A class is hashable.
         try:
             state[name] = slot.__get__(value)

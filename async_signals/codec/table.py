@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from django.core.exceptions import ValidationError
+from django.db import InterfaceError, OperationalError
 
 from ..conf import get_settings
 from ..exceptions import DecodeError
@@ -74,6 +75,9 @@ MALFORMED = (
     ValidationError,
     ValueError,
 )
+
+#: What a database raises that is away: no fault of a message, which is good once it is back.
+AWAY = (OperationalError, InterfaceError)
 
 #: What JSON has as it is.
 _PLAIN = frozenset({bool, type(None)})

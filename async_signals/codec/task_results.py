@@ -63,11 +63,12 @@ if django.VERSION >= (6, 0):
         return called
 
     def _encode_error(error: TaskError, encoder: Encoder) -> Any:
-        return {"$": "task_error", "v": [error.exception_class_path, error.traceback]}
+        traceback = encoder.encode(error.traceback)
+        return {"$": "task_error", "v": [error.exception_class_path, traceback]}
 
     def _decode_error(data: Any) -> TaskError:
         path, traceback = data
-        return TaskError(exception_class_path=path, traceback=traceback)
+        return TaskError(exception_class_path=path, traceback=decode_value(traceback))
 
     def _encode_result(result: TaskResult[Any, Any], encoder: Encoder) -> Any:
         fields = dataclasses.fields(result)

@@ -47,6 +47,12 @@ class Bits(enum.IntFlag):
     TWO = 2
 
 
+class Bulk(enum.IntFlag):
+    """For the test that makes as many as there may be."""
+
+    ONE = 1
+
+
 @dataclasses.dataclass
 class Point:
     x: object

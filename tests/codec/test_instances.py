@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 from django.db import connections, models
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import post_save
 from django.utils.functional import SimpleLazyObject
 
@@ -33,6 +34,7 @@ from tests.testapp.models import (
     Playlist,
     Product,
     Purse,
+    Quota,
     Remark,
 )
 
@@ -229,6 +231,17 @@ class TestFields:
         got.refresh_from_db()
 
         assert got.stock == 7
+
+    def test_a_default_of_the_database_beside_one_of_python(self) -> None:
+        """It is not turned into the other."""
+        field = Quota._meta.get_field("amount")
+        default = DatabaseDefault(field._db_default_expression, output_field=field)
+        got = through_json(Quota(amount=default))
+        assert type(got.amount) is DatabaseDefault
+        got.save()
+        got.refresh_from_db()
+
+        assert got.amount == 5
 
     def test_an_expression(self) -> None:
         """What only the database can compute is refused by name in a snapshot, with the cure."""

@@ -94,6 +94,12 @@ class Product(Dated):
     forgotten = ForgetfulField(null=True)
 
 
+class Quota(models.Model):
+    """Has a default of Python's and one of the database's."""
+
+    amount = models.IntegerField(default=1, db_default=5)
+
+
 class Remark(models.Model):
     """Belongs to any object."""
 
