@@ -18,6 +18,7 @@ from django.utils import timezone
 
 import async_signals
 from async_signals import MessageTooLargeError, RegistrationError, SerializationError
+from tests.conftest import require
 from tests.testapp.fields import Money
 from tests.testapp.models import Article, ArticleProxy, Line, LongArticle, Note, Product, Tag
 
@@ -222,6 +223,22 @@ class TestChanges:
         assert changes == [expected]
         if told:
             assert pair[1] == Article.objects.get(pk=article.pk).price
+
+    @pytest.mark.django_db(databases="__all__")
+    @pytest.mark.parametrize("using", ["default", "postgresql", "mariadb"])
+    @pytest.mark.parametrize("number", ["1.505", "1.515", "-1.505", "-1.515", "7"])
+    def test_each_database_rounds_as_it_does(self, using, number, changes) -> None:
+        """What is told is what the row has."""
+        if using != "default":
+            require(using)
+        pk = Article.objects.using(using).create(title="old", price="0.5").pk
+        article = Article.objects.using(using).get(pk=pk)
+        changes.clear()
+        article.price = number
+        article.save()
+
+        [told] = changes
+        assert told["price"][1] == Article.objects.using(using).get(pk=pk).price
 
     @pytest.mark.filterwarnings("ignore:DateTimeField Article.published received a naive datetime")
     @pytest.mark.parametrize(

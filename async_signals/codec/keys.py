@@ -11,13 +11,14 @@ import datetime as dt
 import decimal
 import enum
 import inspect
+import math
 import pathlib
 import types
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import DataError, ProgrammingError
+from django.db import DataError, OperationalError, ProgrammingError
 from django.utils.safestring import SafeString
 
 from .custom import is_registered
@@ -43,8 +44,11 @@ _SCALARS = frozenset(
 #: What PostgreSQL and MariaDB say of a table, a column or a right that they do not have.
 _OF_THE_SCHEMA = frozenset({"42P01", "42703", "3F000", "42501", 1146})
 
-#: What is raised for a key that its column cannot have, and sometimes for other reasons.
-REFUSED = (DataError, ProgrammingError, EmptyResultSet)
+#: What MariaDB and MySQL say of several values for one column.
+_OF_THE_KEY = frozenset({1241, 4078})
+
+#: What is raised for a key that its column cannot have, and for other reasons.
+REFUSED = (DataError, ProgrammingError, OperationalError, EmptyResultSet)
 
 
 def encode_key(model: type[Model], pk: Any, encoder: Encoder) -> Any:
@@ -66,12 +70,12 @@ def decode_key(model: type[Model], data: Any) -> Any:
         TypeError: Its field, or the database, might call something of it.
         LookupError: It is that of another field.
     """
-    if type(data) is int or type(data) is str:
+    if type(data) is int:
         return data
     fields = model._meta.pk_fields
     if len(fields) == 1:
         return _decode_part(fields[0], data)
-    if data["$"] != "tuple":
+    if type(data) is not dict or data["$"] != "tuple":
         raise TypeError
     return tuple(_decode_part(*part) for part in zip(fields, data["v"], strict=True))
 
@@ -84,9 +88,11 @@ def column_values(model: type[Model], pk: Any) -> tuple[Any, ...]:
 
 
 def is_of_the_key(error: Exception) -> bool:
-    """Whether *error*, one of REFUSED, is a fault of the key, and not one of the schema."""
+    """Whether *error*, one of REFUSED, is a fault of the key, not of the schema or the server."""
     cause = error.__cause__
     said = {getattr(cause, "sqlstate", None), *getattr(cause, "args", ())[:1]}
+    if isinstance(error, OperationalError):
+        return not said.isdisjoint(_OF_THE_KEY)
     return said.isdisjoint(_OF_THE_SCHEMA)
 
 
@@ -108,10 +114,14 @@ def _decode_part(field: Field[Any, Any], data: Any) -> Any:
         label, name, text = data["v"]
         if [label, name] != [label_of(field.model), field.attname]:
             raise LookupError(name)
-        return read(field, text)
-    value = decode_value(data)
-    if not _is_of_a_key(value):
-        raise TypeError
+        value = read(field, text)
+    else:
+        value = decode_value(data)
+        if not _is_of_a_key(value):
+            raise TypeError
+    # A text may be a number to the field, and some drivers write all of its digits.
+    if _digits_of(field.get_prep_value(value)) > _MAX_DIGITS:
+        raise ValueError
     return value
 
 
@@ -123,6 +133,8 @@ def _is_of_a_key(value: Any) -> bool:
         ValueError: It is a number that a field would unfold without end.
     """
     kind = type(value)
+    if kind in (float, decimal.Decimal) and not math.isfinite(value):
+        return False  # Drivers differ in what they make of it, and none finds a row by it.
     if kind in _SCALARS:
         if _digits_of(value) > _MAX_DIGITS:
             raise ValueError
@@ -139,7 +151,7 @@ def _digits_of(value: Any) -> float:
     """Return how many decimal digits *value*, where it is a number, has at least."""
     if type(value) is int:
         return value.bit_length() / 4
-    if type(value) is decimal.Decimal and value.is_finite():
+    if type(value) is decimal.Decimal:
         return abs(value.adjusted())
     return 0
 

@@ -37,11 +37,11 @@ def as_stored(field: Field[Any, Any], value: Any, using: str | None) -> Any:
 
 
 def _rounded(field: DecimalField[Any, Any], value: Any, using: str | None) -> Any:
-    """Return a number with the places that its column has; Django rounds it, or PostgreSQL does."""
+    """Return a number with the places of its column: servers round up, Django reads SQLite's."""
     if type(value) is not decimal.Decimal or not value.is_finite() or field.decimal_places is None:
         return value
-    is_django = using is None or connections[using].vendor != "postgresql"
-    how = decimal.ROUND_HALF_EVEN if is_django else decimal.ROUND_HALF_UP
+    is_sqlite = using is not None and connections[using].vendor == "sqlite"
+    how = decimal.ROUND_HALF_EVEN if is_sqlite else decimal.ROUND_HALF_UP
     return value.quantize(decimal.Decimal(1).scaleb(-field.decimal_places), how, field.context)
 
 
