@@ -146,12 +146,21 @@ def _has_atomic_requests(using: str) -> bool:
 
 @checks.register("async_signals")
 def check_signing(**kwargs: object) -> Iterable[CheckMessage]:
-    """W003: messages are not signed."""
+    """W003: messages are not signed; W006: retired keys are listed beside no key of one's own."""
     try:
-        signing = get_settings().signing
+        settings = get_settings()
     except ImproperlyConfigured:
         return []  # Said by E001.
-    if signing:
+    if settings.signing and settings.signing_key is None and settings.signing_key_fallbacks:
+        return [
+            checks.Warning(
+                "SIGNING_KEY_FALLBACKS is not read: without SIGNING_KEY, messages are signed with "
+                "Django's SECRET_KEY.",
+                hint="Set SIGNING_KEY, too; or list retired keys in SECRET_KEY_FALLBACKS.",
+                id="async_signals.W006",
+            )
+        ]
+    if settings.signing:
         return []
     return [
         checks.Warning(

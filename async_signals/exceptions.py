@@ -87,17 +87,34 @@ class MessageTooLargeError(SerializationError):
     No type is at fault here: ``value_type`` tells the sizes.
     """
 
-    def __init__(self, receiver: str, path: str, path_size: int, size: int, limit: int) -> None:
+    def __init__(
+        self,
+        receiver: str,
+        path: str,
+        path_size: int,
+        size: int,
+        limit: int,
+        is_whole: bool = True,  # noqa: FBT001, FBT002  (exceptions are pickled by position)
+    ) -> None:
+        more = "" if is_whole else "at least "
         super().__init__(
             receiver,
             path,
-            f"one of {size}, {path_size} of them in this argument",
+            f"one of {more}{size}, {more}{path_size} of them in this argument",
             f"expected a message of at most {limit} bytes",
             f"Send less of it, a key instead of what it stands for, or leave it out with "
             f"@async_receiver(..., exclude=[{path!r}]); or raise "
             "ASYNC_SIGNALS['MAX_MESSAGE_SIZE'].",
         )
-        self._arguments = (receiver, path, path_size, size, limit)  # type: ignore[assignment]
+        self._arguments = (  # type: ignore[assignment]
+            receiver,
+            path,
+            path_size,
+            size,
+            limit,
+            is_whole,
+        )
+        self.is_whole = is_whole  #: Whether the sizes are exact: False, where it was given up.
         self.path_size = path_size  #: Bytes of the largest argument, the one at ``path``.
         self.size = size  #: Bytes of the message.
         self.limit = limit  #: Bytes that a message may have.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import importlib
 import io
@@ -444,10 +445,15 @@ class TestAuth:
 
 if django.VERSION >= (6, 0):
     from django.tasks import task
+    from django.tasks.base import TaskResult
 
     @task
     def halve(number):
         return number / 2
+
+    @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+    class OwnResult(TaskResult):
+        extra: int
 
 
 @pytest.mark.skipif(django.VERSION < (6, 0), reason="Django has tasks since 6.0")
@@ -503,6 +509,27 @@ class TestTasks:
 
         # Outside of the settings that allow such a queue: the worker only reads.
         assert got[0][1]["task_result"].task == called
+
+    def test_a_result_of_a_backends_own(self, received) -> None:
+        """Arrives as itself, and a traceback with halves of characters as it was."""
+        from django.tasks.base import TaskError
+        from django.tasks.signals import task_finished
+
+        got = received(task_finished)
+        halve.enqueue(4)
+        result = got.pop()[1]["task_result"]
+        kept = {field.name: getattr(result, field.name) for field in dataclasses.fields(TaskResult)}
+        error = TaskError(exception_class_path="x.Y", traceback="\ud83d\ude00")
+        value = kept.pop("_return_value")
+        sent = OwnResult(**kept | {"errors": [error]}, extra=3)
+        object.__setattr__(sent, "_return_value", value)
+
+        task_finished.send(type(sent), task_result=sent)
+
+        arrived = got.pop()[1]["task_result"]
+        assert (type(arrived), arrived.extra) == (OwnResult, 3)
+        assert (arrived.task, arrived.return_value) == (halve, 2)
+        assert arrived.errors == [error]
 
     def test_a_task_without_a_path(self, received) -> None:
         """What a worker could not find is refused at send, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import decimal
 import pickle
 
@@ -11,13 +12,15 @@ import pytest
 from django.apps.registry import Apps
 from django.db import models, transaction
 from django.db.models import F
-from django.db.models.signals import m2m_changed, post_init, post_save, pre_save
+from django.db.models.signals import m2m_changed, post_init, post_save, pre_init, pre_save
 from django.dispatch import Signal
+from django.utils import timezone
 
 import async_signals
 from async_signals import MessageTooLargeError, RegistrationError, SerializationError
+from tests.conftest import require
 from tests.testapp.fields import Money
-from tests.testapp.models import Article, ArticleProxy, LongArticle, Note, Product, Tag
+from tests.testapp.models import Article, ArticleProxy, Line, LongArticle, Note, Product, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "other"])
 
@@ -53,6 +56,7 @@ def stop_tracking(*models) -> None:
     from async_signals.sending.changes import _VALUES
 
     for model in models:
+        pre_init.disconnect(sender=model, dispatch_uid=_VALUES)
         post_init.disconnect(sender=model, dispatch_uid=_VALUES)
         pre_save.disconnect(sender=model, dispatch_uid=_VALUES)
 
@@ -123,6 +127,161 @@ class TestChanges:
 
         assert changes == [None]
 
+    def test_another_row(self, article, changes) -> None:
+        """What was loaded from one row says nothing of another that is overwritten."""
+        other = Article.objects.create(title="other")
+        changes.clear()
+        article.pk = other.pk
+        article.save()
+        article.title = "new"
+        article.save(update_fields=["title"])
+
+        assert changes == [None, {"title": ("old", "new")}]
+
+    def test_another_row_of_a_child(self, changes) -> None:
+        """Nor of another row of its parent."""
+        child = LongArticle.objects.get(pk=LongArticle.objects.create(title="old").pk)
+        Article.objects.create(pk=child.pk + 1, title="other")
+        changes.clear()
+        child.id += 1
+        child.article_ptr_id += 1
+        child.save()
+
+        assert changes[-1] in (None, {})
+
+    def test_another_row_of_a_key_of_two_columns(self, connect, inline) -> None:
+        """One of them is enough."""
+        connect(post_save, on_save, sender=Line, track_changes=True, on_commit=False)
+        try:
+            for position in (1, 2):
+                Line.objects.create(order_number=1, position=position, text=str(position))
+            line = Line.objects.get(pk=(1, 1))
+            told.clear()
+            line.position = 2
+            line.save()
+        finally:
+            stop_tracking(Line)
+
+        assert told == [None]
+
+    def test_the_same_row_by_a_text(self, article, changes) -> None:
+        """A key from a form is the same key."""
+        article.pk = str(article.pk)
+        article.title = "new"
+        article.save()
+
+        assert changes == [{"title": ("old", "new")}]
+
+    @pytest.mark.parametrize("model", [Article, Note], ids=["its own key", "a key from the start"])
+    def test_what_was_stored_in_bulk(self, model, connect, inline) -> None:
+        """No signal tells of it: what was in the row then is not known."""
+        name = "title" if model is Article else "text"
+        connect(post_save, on_save, sender=model, track_changes=True, on_commit=False)
+        try:
+            one = model(**{name: "never"})
+            setattr(one, name, "real")
+            model._base_manager.bulk_create([one])
+            told.clear()
+            one.save()
+            setattr(one, name, "new")
+            one.save()
+        finally:
+            stop_tracking(model)
+
+        assert told == [None, {name: ("real", "new")}]
+
+    def test_an_instance_that_is_made_while_one_is_loaded(self, article, changes) -> None:
+        """It is not taken for a row; of the one that is loaded nothing is known then."""
+
+        def make_another(**kwargs) -> None:
+            if kwargs["args"]:
+                Article(title="another")
+
+        pre_init.connect(make_another, sender=Article)
+        try:
+            loaded = Article.objects.get(pk=article.pk)
+        finally:
+            pre_init.disconnect(make_another, sender=Article)
+        loaded.title = "new"
+        loaded.save()
+
+        assert changes == [None]
+
+    @pytest.mark.parametrize(
+        ("number", "told"),
+        [("1.504", {}), (1.504, {}), ("1.506", {"price": ("1.50", "1.51")})],
+    )
+    def test_a_number_with_more_places_than_its_column(
+        self, number, told, article, changes
+    ) -> None:
+        """It is compared, and told, as it was stored."""
+        article.price = decimal.Decimal(number) if isinstance(number, str) else number
+        article.save()
+        expected = {name: tuple(map(decimal.Decimal, pair)) for name, pair in told.items()}
+        [pair] = [*changes[0].values()] or [(None, article.price)]
+
+        assert changes == [expected]
+        if told:
+            assert pair[1] == Article.objects.get(pk=article.pk).price
+
+    @pytest.mark.django_db(databases="__all__")
+    @pytest.mark.parametrize("using", ["default", "postgresql", "mariadb"])
+    @pytest.mark.parametrize("number", ["1.505", "1.515", "-1.505", "-1.515", "7"])
+    def test_each_database_rounds_as_it_does(self, using, number, changes) -> None:
+        """What is told is what the row has."""
+        if using != "default":
+            require(using)
+        pk = Article.objects.using(using).create(title="old", price="0.5").pk
+        article = Article.objects.using(using).get(pk=pk)
+        changes.clear()
+        article.price = number
+        article.save()
+
+        [told] = changes
+        assert told["price"][1] == Article.objects.using(using).get(pk=pk).price
+
+    @pytest.mark.filterwarnings("ignore:DateTimeField Article.published received a naive datetime")
+    @pytest.mark.parametrize(
+        "moment", ["2026-01-02", dt.date(2026, 1, 2), dt.datetime(2026, 1, 2)], ids=str
+    )
+    def test_a_moment_without_a_zone(self, moment, article, changes) -> None:
+        """It is one in the zone in which Django stores it."""
+        stored = timezone.make_aware(dt.datetime(2026, 1, 2)).astimezone(dt.UTC)
+        Article.objects.filter(pk=article.pk).update(published=stored)
+        article = Article.objects.get(pk=article.pk)
+        article.published = moment
+        article.save()
+        article.published = "2026-01-03"
+        article.save()
+
+        assert changes == [{}, {"published": (stored, stored + dt.timedelta(1))}]
+        assert {str(each.tzinfo) for each in changes[1]["published"]} == {"UTC"}
+
+    def test_json_has_no_tuples(self, connect, inline) -> None:
+        """What JSON turns into a list or a text has not changed by that."""
+        connect(post_save, on_save, sender=Product, track_changes=True, on_commit=False)
+        try:
+            product = Product.objects.get(pk=Product.objects.create(data={"1": [1, 2]}).pk)
+            told.clear()
+            product.data = {1: (1, 2)}
+            product.save()
+            product.data = {1: (1, 3)}
+            product.save()
+        finally:
+            stop_tracking(Product)
+
+        assert told == [{}, {"data": ({"1": [1, 2]}, {"1": [1, 3]})}]
+
+    def test_a_child_whose_parents_key_is_deferred(self, changes) -> None:
+        """The key of the row itself is enough."""
+        pk = LongArticle.objects.create(title="old").pk
+        changes.clear()
+        child = LongArticle.objects.only("title").get(pk=pk)
+        child.title = "new"
+        child.save(update_fields=["title"])
+
+        assert changes == [{"title": ("old", "new")}]
+
     def test_a_text_that_stands_for_a_number(self, article, changes) -> None:
         """What a form assigns is compared as the database would give it back."""
         article.price = "1.5"
@@ -172,7 +331,8 @@ class TestPartial:
         from async_signals.sending.changes import _values_of
 
         article = Article(title=["a"], body=threading.Lock(), price=memoryview(b"x"))
-        values = dict(_values_of(article, Article._meta.concrete_fields))
+        found = _values_of(article, Article._meta.concrete_fields)
+        values = {field.attname: value for field, value in found}
         article.title.append("b")
 
         assert (values["title"], values["price"]) == (["a"], b"x")

@@ -35,6 +35,31 @@ class TestSignature:
         settings.SECRET_KEY_FALLBACKS = [old]
         assert unpack(wire) == [envelope]
 
+    def test_an_empty_key_is_none(self, envelope, settings) -> None:
+        """Everybody has it: what is signed with it is forged."""
+        from async_signals.wire.signing import _signature
+
+        _, _, body = pack([envelope]).partition(":")
+        settings.SECRET_KEY_FALLBACKS = [""]
+
+        with pytest.raises(EnvelopeError, match="cannot trust"):
+            unpack(f"{_signature('', body)}:{body}")
+
+    def test_fallbacks_without_a_key(self, settings) -> None:
+        """They are not read, and ``manage.py check`` says so."""
+        settings.ASYNC_SIGNALS = {"SIGNING_KEY_FALLBACKS": ["retired"]}
+
+        assert checks.run_checks(tags=["async_signals"]) == [
+            checks.Warning(
+                "SIGNING_KEY_FALLBACKS is not read: without SIGNING_KEY, messages are signed with "
+                "Django's SECRET_KEY.",
+                hint="Set SIGNING_KEY, too; or list retired keys in SECRET_KEY_FALLBACKS.",
+                id="async_signals.W006",
+            )
+        ]
+        settings.ASYNC_SIGNALS = {"SIGNING_KEY": "own", "SIGNING_KEY_FALLBACKS": ["retired"]}
+        assert checks.run_checks(tags=["async_signals"]) == []
+
     def test_a_signature_of_another_purpose_does_not_fit(self, envelope) -> None:
         """What the site signs elsewhere with the same key is no message."""
         from django.core import signing

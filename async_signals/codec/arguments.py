@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextvars
 from typing import TYPE_CHECKING, Any
 
-from ..exceptions import DecodeError, SerializationError
-from .table import CURE, MAX_DEPTH, Encoder, Unsendable, decode_value, is_plain
+from ..conf import get_settings
+from ..exceptions import DecodeError, MessageTooLargeError, SerializationError
+from .table import CURE, MAX_DEPTH, Encoder, TooMuch, Unsendable, decode_value, is_plain
 
 if TYPE_CHECKING:
     from .table import Mode
@@ -32,6 +33,7 @@ def encode(
 
     Raises:
         SerializationError: A value cannot travel.
+        MessageTooLargeError: One holds more values than a message may have bytes.
     """
     encoder = Encoder(instance=instance, gone=gone, fallback=fallback)
     encoded = {}
@@ -39,6 +41,7 @@ def encode(
         try:
             if name == "$" or not is_plain(name):
                 raise Unsendable(value, "expected a name other than that of a tag")  # noqa: TRY301
+            encoder.held = 0
             encoded[name] = encoder.encode(value)
         except Unsendable as exc:
             raise SerializationError(
@@ -48,6 +51,15 @@ def encode(
                 reason=exc.reason,
                 cure=exc.cure.format(argument=name),
             ) from exc.__cause__
+        except TooMuch:
+            raise MessageTooLargeError(
+                receiver,
+                name,
+                encoder.held,
+                encoder.held,
+                get_settings().max_message_size,
+                is_whole=False,
+            ) from None
         except RecursionError:
             raise SerializationError(
                 receiver=receiver,

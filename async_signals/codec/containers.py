@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def _encode_items(values: Collection[Any], encoder: Encoder) -> list[Any]:
+    encoder.expect(len(values))
     encode, encoded = encoder.encode, []
     for index, value in enumerate(values):
         try:
@@ -31,6 +32,7 @@ def _encode_items(values: Collection[Any], encoder: Encoder) -> list[Any]:
 
 
 def _encode_dict(values: dict[Any, Any], encoder: Encoder) -> Any:
+    encoder.expect(len(values))
     encode = encoder.encode
     encoded: dict[str, Any] = {}
     items = iter(values.items())
@@ -59,6 +61,9 @@ def _encode_pairs(items: Iterable[tuple[Any, Any]], encoder: Encoder) -> list[An
 
 
 def _encode_ordered(values: OrderedDict[Any, Any], encoder: Encoder) -> Any:
+    if vars(values):
+        raise Unsendable(values, "expected an ordered dict without other attributes")
+    encoder.expect(len(values))
     return {"$": "ordereddict", "v": _encode_pairs(values.items(), encoder)}
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..exceptions import DecodeError, RegistrationError
-from .table import add_tag, add_type, decode_value, is_known, is_tag
+from .table import AWAY, add_tag, add_type, decode_value, is_known, is_tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .table import Decode, Encode, Encoder
+
+
+#: The types that a site has taught.
+_registered: set[type] = set()
+
+
+def is_registered(kind: type) -> bool:
+    """Whether a site has taught the codec *kind* itself."""
+    return kind in _registered
 
 
 def register(
@@ -62,6 +71,7 @@ def register(
             "names, got: two of one name. Register one of them by itself."
         )
     for each, its_tag in tags.items():
+        _registered.add(each)
         add_type(each, _encoder_of(its_tag, encode))
         add_tag(its_tag, _decoder_of(its_tag, decode, each, told=bool(subclasses)))
 
@@ -78,6 +88,8 @@ def _decoder_of(tag: str, decode: Callable[..., Any], kind: type, *, told: bool)
         content = decode_value(data)
         try:
             value = decode(content, kind) if told else decode(content)
+        except AWAY:
+            raise
         except Exception as exc:
             raise DecodeError(
                 f"cannot decode a value of type {tag!r}: expected the function that is registered "

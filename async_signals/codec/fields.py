@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..exceptions import DecodeError
 from .models import label_of, model_at
-from .table import MALFORMED, Unsendable, add_tag, decode_value
+from .table import AWAY, MALFORMED, Unsendable, add_tag, decode_value
 
 if TYPE_CHECKING:
-    from django.db.models import Field, Model
+    from django.db.models import Field
 
     from .table import Encoder
 
@@ -31,31 +31,30 @@ def encode_value(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
         return {"$": "by_field", "v": [*where, encoder.encode(text)]}
 
 
-def encode_key(model: type[Model], pk: Any, encoder: Encoder) -> Any:
-    """Return the primary key *pk*, also one of several columns, as JSON; raises Unsendable."""
-    fields = model._meta.pk_fields
-    if len(fields) == 1:
-        return encode_value(fields[0], pk, encoder)
-    parts = zip(fields, pk, strict=True)
-    return {"$": "tuple", "v": [encode_value(field, part, encoder) for field, part in parts]}
-
-
-def column_values(model: type[Model], pk: Any) -> tuple[Any, ...]:
-    """Return what the database has for *pk*, column by column: this has a hash, *pk* may not."""
-    fields = model._meta.pk_fields
-    parts = (pk,) if len(fields) == 1 else pk
-    return tuple(f.get_prep_value(part) for f, part in zip(fields, parts, strict=True))
-
-
 def text_of(field: Field[Any, Any], value: Any) -> str | None:
     """Return the field's own text for *value*; None: it does not lead back to the value."""
     try:
         text = _written(field, value)
         back = field.to_python(text)
-        faithful = type(text) is str and type(back) is type(value) and bool(back == value)
+        faithful = type(text) is str and _is_same(back, value)
     except Exception:  # noqa: BLE001  (the field's code may raise anything: then it cannot)
         return None
     return text if faithful else None
+
+
+def _is_same(left: Any, right: Any) -> bool:
+    """Whether two values are equal and of one type, as is all that containers hold."""
+    kind = type(left)
+    if kind is not type(right) or not bool(left == right):
+        return False
+    if kind in (list, tuple):
+        return all(map(_is_same, left, right))
+    if kind in (set, frozenset):
+        return {(type(item), item) for item in left} == {(type(item), item) for item in right}
+    if kind is dict:
+        keys = {(type(key), key) for key in left} == {(type(key), key) for key in right}
+        return keys and all(_is_same(left[key], right[key]) for key in left)
+    return True
 
 
 def read(field: Field[Any, Any], text: Any) -> Any:
@@ -70,7 +69,7 @@ def read(field: Field[Any, Any], text: Any) -> Any:
         raise TypeError
     try:
         return field.to_python(text)
-    except MALFORMED:
+    except (*MALFORMED, *AWAY):
         raise
     except Exception as exc:
         raise DecodeError(

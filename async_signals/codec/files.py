@@ -40,6 +40,8 @@ def _encode_file(file: FieldFile, encoder: Encoder) -> Any:
 def _decode_file(data: Any) -> FieldFile:
     owner, field_name, name = data
     instance = decode_value(owner)
+    if not issubclass(type(instance), Model):
+        raise TypeError(field_name)
     for field in instance._meta.concrete_fields:
         if field.name == field_name and isinstance(field, FileField):
             file: FieldFile = field.attr_class(instance, field, decode_value(name))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 CURE = "Define it at the top level of a module, or leave it out with exclude=[{argument!r}]."
 
+#: Combinations of flags in one class beyond which no message makes another.
+_MAX_MEMBERS = 10_000
+
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
 
@@ -111,6 +114,9 @@ def _decode_flag(data: Any) -> enum.Flag:
     # Not kind(value), which is a call of what the payload names.
     member = kind._value2member_map_.get(value)
     if member is None:
+        # The class keeps each combination for ever, also of bits that it has no name for.
+        if len(kind._value2member_map_) >= _MAX_MEMBERS:
+            raise LookupError(path)
         member = enum.Flag.__dict__["_missing_"].__func__(kind, value)
     if type(member) is not kind or member._value_ != value:
         raise LookupError(path)

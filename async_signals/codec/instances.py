@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db import DataError
 from django.db.models import Model
 
 from ..exceptions import MissingInstanceError
 from . import snapshots
-from .fields import encode_key
-from .models import decode_key, is_rehearsal, label_of, model_at, rows_of, stand_in
+from .keys import REFUSED, decode_key, encode_key, is_of_the_key
+from .models import is_rehearsal, label_of, model_at, rows_of, stand_in
 from .table import Unsendable, add_family, add_tag
 
 if TYPE_CHECKING:
@@ -64,11 +63,11 @@ def _encode_key(model: type[Model], pk: Any, encoder: Encoder) -> Any:
 def _decode_instance(data: Any) -> Model:
     label, alias, pk, snapshot = data
     model = model_at(label)
-    instance = None if pk is None else _fetch(model, alias, decode_key(pk))
+    instance = None if pk is None else _fetch(model, alias, decode_key(model, pk))
     if instance is not None:
         return instance
     if snapshot is None:
-        raise MissingInstanceError(label, decode_key(pk), alias)
+        raise MissingInstanceError(label, decode_key(model, pk), alias)
     return snapshots.rebuild(model, alias, snapshot)
 
 
@@ -87,8 +86,10 @@ def _fetch(model: type[Model], alias: str | None, pk: Any) -> Model | None:
         found: Model = rows_of(model, alias).get(pk=pk)
     except model.DoesNotExist:  # type: ignore[attr-defined]  # Each model has its own.
         return None
-    except DataError:  # A key that the column cannot have: a fault of the message.
-        raise ValueError(model._meta.label) from None
+    except REFUSED as exc:
+        if is_of_the_key(exc):  # A key that the column cannot have: a fault of the message.
+            raise ValueError(model._meta.label) from None
+        raise
     found._state.db = alias  # As it was: None leaves the database to the router.
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -13,15 +12,12 @@ from django.db import connections
 from django.db.models import DEFERRED, Model, QuerySet
 
 from .importables import imported, path_of
-from .table import Unsendable, add_family, add_tag, add_type, decode_value
+from .table import Unsendable, add_family, add_tag, add_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .table import Encoder
-
-#: Beyond that of every database's numbers, and harmless as a Python int.
-_MAX_EXPONENT = 20_000
 
 # -- Classes: a model by its label, any other by its path
 
@@ -78,23 +74,6 @@ def rows_of(model: type[Model], alias: str | None) -> QuerySet[Any]:
     if alias is not None and alias not in connections:
         raise LookupError(alias)
     return model._base_manager.using(alias)
-
-
-def decode_key(data: Any) -> Any:
-    """
-    Return the primary key whose JSON is *data*.
-
-    Raises:
-        ValueError: It is one that no row has, and that a field would unfold without end.
-    """
-    if type(data) is int or type(data) is str:
-        return data
-    key = decode_value(data)
-    for part in key if type(key) is tuple else (key,):
-        huge = type(part) is Decimal and part.is_finite() and abs(part.adjusted()) > _MAX_EXPONENT
-        if huge or type(part) is range:
-            raise ValueError
-    return key
 
 
 # -- Rehearsals: decoding without a row

@@ -13,7 +13,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .importables import imported, path_of
-from .table import Unsendable, add_family, add_tag, decode_value
+from .table import Unsendable, add_family, add_tag, decode_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -45,18 +45,19 @@ def _decode_dataclass(data: Any) -> Any:
         raise LookupError(path)
     record = object.__new__(kind)
     slots = _slots_of(kind)
-    for name, item in values.items():
+    for name, value in decode_attributes(values).items():
         # Past __setattr__, which frozen ones refuse, and past properties, which would be calls.
         if name in slots:
-            slots[name].__set__(record, decode_value(item))
+            slots[name].__set__(record, value)
         else:
-            object.__getattribute__(record, "__dict__")[name] = decode_value(item)
+            object.__getattribute__(record, "__dict__")[name] = value
     return record
 
 
 def _state_of(value: Any) -> dict[str, Any]:
     """Return all that *value* holds, also what is not a field."""
     state = dict(getattr(value, "__dict__", {}))
+    state.pop("__orig_class__", None)  # The mark of typing on what Box[int](...) has made.
     for name, slot in _slots_of(type(value)).items():  # type: ignore[arg-type]  # A class is hashable.
         try:
             state[name] = slot.__get__(value)
@@ -102,7 +103,8 @@ def _decode_namedtuple(data: Any) -> Any:
     kind = imported(path)
     if not _is_namedtuple(kind) or {*kind._fields} != values.keys():
         raise TypeError(path)
-    return tuple.__new__(kind, [decode_value(values[name]) for name in kind._fields])
+    decoded = decode_attributes(values)
+    return tuple.__new__(kind, [decoded[name] for name in kind._fields])
 
 
 add_family(_is_namedtuple, _encode_namedtuple)

@@ -47,6 +47,7 @@ def take(instance: Model, encoder: Encoder) -> list[Any]:
             except Unsendable as exc:
                 exc.path.append(f".{name}")
                 raise
+    encoder.expect(len(values))
     return [instance._state.adding, values]
 
 
@@ -102,7 +103,9 @@ def _decode_field(field: Field[Any, Any], data: Any) -> Any:
     if how == _AS_TEXT:
         return read(field, text)
     if how == _AS_DEFAULT and field.has_db_default():
-        return field.get_default()  # What Django gives a new instance: a DatabaseDefault.
+        # Not get_default(), which is Python's where the field has one, too.
+        expression = field._db_default_expression  # type: ignore[attr-defined]  # Django's own.
+        return DatabaseDefault(expression, output_field=field)
     if how == _AS_NULL and isinstance(field, JSONField):
         return {kind.__name__: make for kind, make in _NULLS.items()}[text]()
     raise LookupError(how)

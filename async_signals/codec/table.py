@@ -11,7 +11,9 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from django.core.exceptions import ValidationError
+from django.db import InterfaceError, OperationalError
 
+from ..conf import get_settings
 from ..exceptions import DecodeError
 
 if TYPE_CHECKING:
@@ -32,6 +34,12 @@ PLAIN_INT = 2**53
 #: Between two halves of a character that JSON readers would join.
 SEAM = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 
+#: An attribute by which Django takes any object for an expression, and calls it.
+CALLED = "resolve_expression"
+
+#: Values that are walked before anybody asks how many a message may hold.
+_FEW = 1_000
+
 #: Levels of nesting. The worker, whose stack is another, must be able to read what was sent.
 MAX_DEPTH = 100
 
@@ -51,6 +59,10 @@ class Unsendable(Exception):  # noqa: N818  (never leaves the codec)
         self.path: list[str] = []
 
 
+class TooMuch(Exception):  # noqa: N818  (never leaves the codec)
+    """More values than a message has bytes; turned into MessageTooLargeError."""
+
+
 #: What JSON holds other JSON in; all else is a value already.
 _NESTED = frozenset({dict, list})
 
@@ -63,6 +75,9 @@ MALFORMED = (
     ValidationError,
     ValueError,
 )
+
+#: What a database raises that is away: no fault of a message, which is good once it is back.
+AWAY = (OperationalError, InterfaceError)
 
 #: What JSON has as it is.
 _PLAIN = frozenset({bool, type(None)})
@@ -104,7 +119,7 @@ def is_tag(tag: str) -> bool:
 class Encoder:
     """One walk from a value to JSON."""
 
-    __slots__ = ("depth", "fallback", "gone", "instance")
+    __slots__ = ("depth", "fallback", "gone", "held", "instance")
 
     def __init__(
         self, *, instance: Mode = "reference", gone: bool = False, fallback: bool = False
@@ -113,6 +128,9 @@ class Encoder:
         self.gone = gone  #: The rows of the instances are being deleted.
         self.fallback = fallback  #: Send fields along with a reference, in case the row is gone.
         self.depth = 0  #: Levels that the walk is inside.
+        #: Values that an argument holds so far; each takes a byte at least. What is held in many
+        #: places is walked in each of them, so a few lists can hold more than there is time for.
+        self.held = 0
 
     def encode(self, value: Any) -> Any:
         """
@@ -121,6 +139,7 @@ class Encoder:
         Raises:
             Unsendable: It, or something in it, cannot travel.
             RecursionError: It is nested deeper than MAX_DEPTH, or contains itself.
+            TooMuch: It holds more values than a message may have bytes.
         """
         kind = type(value)
         if kind is str:
@@ -135,7 +154,7 @@ class Encoder:
         self.depth += 1
         try:
             return (_met.get(kind) or _find(kind, value))(value, self)
-        except (Unsendable, RecursionError):
+        except (Unsendable, RecursionError, TooMuch):
             raise
         except Exception as exc:  # Code of the value's own: a lazy object, a registered function.
             raise Unsendable(
@@ -145,18 +164,35 @@ class Encoder:
         finally:
             self.depth -= 1
 
+    def expect(self, count: int) -> None:
+        """Make sure that *count* values may come, before any of them does; raises TooMuch."""
+        self.held += count
+        if self.held > _FEW and self.held > get_settings().max_message_size:
+            raise TooMuch
+
     def encode_attributes(self, values: Mapping[str, object]) -> dict[str, Any]:
         """Return *values*, attributes by name, each as JSON; raises as ``encode()`` does."""
+        self.expect(len(values))
         encoded = {}
         for name, value in values.items():
             try:
-                if type(name) is not str or not is_plain(name):
-                    raise Unsendable(value, "expected an attribute whose name is a plain text")  # noqa: TRY301
+                if type(name) is not str or not is_plain(name) or name == CALLED:
+                    raise Unsendable(  # noqa: TRY301
+                        value,
+                        f"expected an attribute whose name is a plain text, and not {CALLED!r}",
+                    )
                 encoded[name] = self.encode(value)
             except Unsendable as exc:
                 exc.path.append(f".{name}")
                 raise
         return encoded
+
+
+def decode_attributes(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that ``Encoder.encode_attributes()`` has written."""
+    if CALLED in data:
+        raise LookupError(CALLED)
+    return {name: decode_value(item) for name, item in data.items()}
 
 
 def _find(kind: type, value: object) -> Encode:

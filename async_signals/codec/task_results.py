@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 
-from .table import Unsendable, add_tag, add_type, decode_value
+from .table import Unsendable, add_tag, add_type, decode_attributes, decode_value
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -28,10 +28,16 @@ if django.VERSION >= (6, 0):
     def _find(path: str) -> Task[..., Any]:
         """Return the task at *path*, without importing or calling anything."""
         module, _, name = path.rpartition(".")
-        found = getattr(sys.modules.get(module), "__dict__", {}).get(name)
-        if not isinstance(found, Task):
+        found: Any = getattr(sys.modules.get(module), "__dict__", {}).get(name)
+        # Of its type: isinstance() would make a lazy object say what it stands for.
+        if not issubclass(type(found), Task):
             raise LookupError(path)  # noqa: TRY004  (a wrong path, not a wrong argument)
-        return found
+        task: Task[..., Any] = found
+        return task
+
+    def _is_same(own: object, value: object) -> bool:
+        """Whether an option is the task's own; what is of another type is not asked to compare."""
+        return type(value) is type(own) and value == own
 
     def _encode_task(task: Task[..., Any], encoder: Encoder) -> Any:
         try:
@@ -47,7 +53,7 @@ if django.VERSION >= (6, 0):
         path, options = data
         values = dict(zip(_TASK_OPTIONS, map(decode_value, options), strict=True))
         task = _find(path)
-        if all(getattr(task, name) == value for name, value in values.items()):
+        if all(_is_same(getattr(task, name), value) for name, value in values.items()):
             return task
         # Neither replace() nor copy(): Django would ask the backend whether it likes the task.
         called = object.__new__(type(task))
@@ -57,11 +63,12 @@ if django.VERSION >= (6, 0):
         return called
 
     def _encode_error(error: TaskError, encoder: Encoder) -> Any:
-        return {"$": "task_error", "v": [error.exception_class_path, error.traceback]}
+        traceback = encoder.encode(error.traceback)
+        return {"$": "task_error", "v": [error.exception_class_path, traceback]}
 
     def _decode_error(data: Any) -> TaskError:
         path, traceback = data
-        return TaskError(exception_class_path=path, traceback=traceback)
+        return TaskError(exception_class_path=path, traceback=decode_value(traceback))
 
     def _encode_result(result: TaskResult[Any, Any], encoder: Encoder) -> Any:
         fields = dataclasses.fields(result)
@@ -69,7 +76,7 @@ if django.VERSION >= (6, 0):
         return {"$": "task_result", "v": encoder.encode_attributes(values)}
 
     def _decode_result(data: dict[str, Any]) -> TaskResult[Any, Any]:
-        values = {name: decode_value(value) for name, value in data.items()}
+        values = decode_attributes(data)
         value = values.pop("_return_value")
         result: TaskResult[Any, Any] = TaskResult(**values)
         # As Django's own backends set it: no argument of the frozen class sets it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .importables import find
-from .table import add_family, add_tag, decode_value
+from .table import add_family, add_tag, decode_attributes
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -26,7 +26,7 @@ def _encode_anonymous(value: object, encoder: Encoder) -> Any:
 def _decode_anonymous(data: Any) -> Any:
     user = find(f"{_MODULE}:{_NAME}")()
     if data is not None:
-        vars(user).update({name: decode_value(value) for name, value in data.items()})
+        vars(user).update(decode_attributes(data))
     return user
 
 

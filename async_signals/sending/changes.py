@@ -12,19 +12,20 @@ import copy
 import datetime as dt
 import decimal
 import functools
+import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps as installed
-from django.core.exceptions import ValidationError
 from django.db.models import Field, Model
 from django.db.models.fields.files import FieldFile
-from django.db.models.signals import post_init, post_save, pre_save
+from django.db.models.signals import post_init, post_save, pre_init, pre_save
 from django.db.models.utils import make_model_tuple
 
 from ..codec.changes import Changes
 from ..codec.fields import equal
 from ..exceptions import RegistrationError
+from .stored_values import as_stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -77,6 +78,7 @@ def track(
         elif isinstance(sender, type) and issubclass(sender, Model):
             check(sender)
     where: dict[str, Any] = {} if apps is None else {"apps": apps}
+    pre_init.connect(_look_at_arguments, sender, dispatch_uid=_VALUES, **where)  # type: ignore[arg-type]
     post_init.connect(_remember, sender, dispatch_uid=_VALUES, **where)  # type: ignore[arg-type]
     pre_save.connect(_forget_foreign, sender, dispatch_uid=_VALUES, **where)  # type: ignore[arg-type]
 
@@ -119,11 +121,14 @@ class Save:
         known = instance._state.__dict__.get(_VALUES, {})
         before = known.get(receiver, known.get(None))
         saved = [field for field in instance._meta.concrete_fields if _is_in(update_fields, field)]
-        raw = dict(_values_of(instance, saved))
-        now = {field.attname: _as_loaded(field, raw) for field in saved if field.attname in raw}
+        now = _rows_values_of(instance, saved)
+        keys = _keys_of(type(instance))
+        key = _rows_values_of(instance, keys)
+        if before is not None and any(_differs(field, before, key) for field in keys):
+            before = None  # What was loaded is another row.
         names = {field.attname for field in saved}
         kept = {name: value for name, value in (before or {}).items() if name not in names}
-        self._values = kept | now
+        self._values = kept | key | now
         #: Attributes' names (``author_id``) with pairs of values; nothing for a new row; None
         #: where it is not known what was there before.
         self.changes: Changes | None = None
@@ -151,41 +156,65 @@ def _is_in(names: Any, field: Field[Any, Any]) -> bool:
     return names is None or field.name in names or field.attname in names
 
 
-def _values_of(instance: Model, fields: Any) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each of *fields* that is loaded and has a value that is known."""
+def _values_of(instance: Model, fields: Any) -> Iterator[tuple[Field[Any, Any], Any]]:
+    """Yield field and value of each of *fields* that is loaded and has a value that is known."""
     for field in fields:
         # A deferred field is one that the instance does not have: reading it would query.
         if field.attname not in instance.__dict__:
             continue
         value = instance.__dict__[field.attname]
         if type(value) in _IMMUTABLE:
-            yield field.attname, value
+            yield field, value
         elif isinstance(value, FieldFile):
-            yield field.attname, value.name
+            yield field, value.name
         elif isinstance(value, memoryview):  # PostgreSQL's binary fields.
-            yield field.attname, bytes(value)
+            yield field, bytes(value)
         elif not hasattr(value, "resolve_expression"):
             # What cannot be copied cannot be compared later; loading it must not fail for that.
             try:
                 copied = copy.deepcopy(value)
             except Exception:  # noqa: BLE001, S112
                 continue
-            yield field.attname, copied
+            yield field, copied
 
 
-def _as_loaded(field: Field[Any, Any], values: dict[str, Any]) -> Any:
-    """Return a value as the row would give it back: "3" that was assigned to a number is 3."""
-    value = values[field.attname]
-    try:
-        return field.to_python(value)
-    except (TypeError, ValueError, ValidationError):
-        return value  # It has been saved, so its field takes it as it is.
+def _rows_values_of(instance: Model, fields: Any) -> dict[str, Any]:
+    """Return the values of *fields* as the row that was saved would give them back."""
+    using = instance._state.db
+    return {
+        field.attname: as_stored(field, value, using)
+        for field, value in _values_of(instance, fields)
+    }
+
+
+def _keys_of(model: type[Model]) -> list[Field[Any, Any]]:
+    """Return what says which row an instance is: the keys of its parents' rows, too."""
+    keys = [field for field in model._meta.concrete_fields if field.primary_key]
+    return keys or model._meta.pk_fields  # A composite key is no column itself.
+
+
+#: Whether the instance that is being made comes from a row.
+_making = threading.local()
+
+
+def _look_at_arguments(
+    sender: type[Model], args: tuple[Any, ...], kwargs: dict[str, Any], **others: object
+) -> None:
+    """Tell what ``Model.from_db()`` makes: of a value for each column, in their order."""
+    _making.is_from_row = not kwargs and len(args) == len(sender._meta.concrete_fields)
 
 
 def _remember(instance: Model, **kwargs: object) -> None:
-    """Remember the values of an instance that was made; whether from a row, is known later."""
-    values = dict(_values_of(instance, instance._meta.concrete_fields))
-    instance._state.__dict__[_VALUES] = {None: values}
+    """
+    Remember the values of an instance that was made from a row.
+
+    Of any other nobody knows when it is stored: ``bulk_create()`` sends no signal.
+    """
+    if _making.is_from_row:
+        values = _values_of(instance, instance._meta.concrete_fields)
+        known = {field.attname: value for field, value in values}
+        instance._state.__dict__[_VALUES] = {None: known}
+    _making.is_from_row = False  # One that is made while another is loaded hides that one.
 
 
 def _forget_foreign(instance: Model, using: str, **kwargs: object) -> None:

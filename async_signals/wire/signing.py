@@ -48,7 +48,9 @@ def verified(wire: str) -> str:
     else:
         keys = (settings.signing_key, *settings.signing_key_fallbacks)
         key_name = "SIGNING_KEY"
-    if not any(hmac.compare_digest(_bytes(signature), _bytes(_signature(k, body))) for k in keys):
+    # An empty key is one that everybody has.
+    expected = [_bytes(_signature(key, body)) for key in keys if key]
+    if not any(hmac.compare_digest(_bytes(signature), each) for each in expected):
         raise EnvelopeError(
             f"cannot trust the message: expected a signature made with {key_name} or one of "
             f"{key_name}_FALLBACKS, got: another. Give sender and worker the same keys; list a "

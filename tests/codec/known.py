@@ -47,6 +47,12 @@ class Bits(enum.IntFlag):
     TWO = 2
 
 
+class Bulk(enum.IntFlag):
+    """For the test that makes as many as there may be."""
+
+    ONE = 1
+
+
 @dataclasses.dataclass
 class Point:
     x: object
@@ -170,7 +176,9 @@ WORDS = [
     "model", "path", "testapp.article", "testapp.note", "testapp.keyed", "auth.user", "default",
     "other", "nowhere", "os:system", "os.path:join", "builtins:object", "builtins:dict", "this:c",
     "tests.codec.known:Point", "tests.codec.known:Frozen", "tests.codec.known:Pair", "left", "x",
-    "tests.codec.known:Colour", "tests.codec.known:Permission", "RED", "title", "id", "inner", "",
+    "tests.codec.planted:Trap", "tests.codec.planted:trap", "importable", "resolve_expression",
+    "tests.codec.planted:Expression", "tests.codec.asleep.lazy", "tests.codec.known:Colour",
+    "tests.codec.known:Permission", "RED", "title", "id", "inner", "",
     "django.conf:settings.DATABASES", "datetime:datetime", "time:struct_time", "0x10", "-0x1",
     "2026-01-02", "2026-01-02T03:04:05.000006", "03:04:05", "1e999999999", "NaN", "sNaN", "$", "v",
     "Europe/Berlin", "Europe", "../../etc/passwd", "/etc/passwd", "posix/..", "PosixPath",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db import InterfaceError, OperationalError
 from django.utils.functional import SimpleLazyObject
 
 from async_signals import DecodeError, RegistrationError, SerializationError, codec
@@ -131,6 +132,18 @@ class TestFaults:
         """What it raises is told as everything is that cannot travel."""
         with pytest.raises(SerializationError, match="not one that raises ZeroDivisionError"):
             codec.encode({"user": SimpleLazyObject(lambda: 1 / 0)}, receiver="r")
+
+    @pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+    def test_a_database_that_is_away(self, error) -> None:
+        """No fault of the function, nor of the message: it is retried."""
+
+        def ask(content) -> None:
+            raise error("server closed the connection unexpectedly")
+
+        tag = f"tests.{error.__name__}"
+        codec.register(type(error.__name__, (), {}), tag, vars, ask)
+        with pytest.raises(error):
+            codec.decode({"$": tag, "v": {}})
 
 
 class Other:

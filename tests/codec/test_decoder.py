@@ -7,6 +7,7 @@ import json
 import sys
 import time
 
+import django
 import pytest
 from django.dispatch import Signal
 from hypothesis import example, given
@@ -18,6 +19,7 @@ from async_signals.executor import execute
 from async_signals.wire.envelope import unpack
 from async_signals.wire.signing import sign
 
+from . import asleep, planted
 from .known import WORDS, messages, warm_up
 
 plain = st.one_of(
@@ -59,16 +61,35 @@ def warm(db):
 
 @contextlib.contextmanager
 def harmless():
-    """Allow the documented errors only, two seconds of the processor's time, and no import."""
+    """Allow the documented errors only, two seconds of the processor's time, no import, no call."""
     modules, begun = {*sys.modules}, time.thread_time()
+    planted.calls.clear()
     with contextlib.suppress(DecodeError, EnvelopeError, MissingInstanceError):
         yield
     assert {*sys.modules} - modules == set()
+    assert planted.calls == asleep.calls == []
     assert time.thread_time() - begun < 2
 
 
 def signed(body: str) -> str:
     return sign(body)
+
+
+def point(**attributes) -> dict:
+    """Return the JSON of a dataclass with these attributes."""
+    return {"$": "dataclass", "v": ["tests.codec.known:Point", {"x": 1, **attributes}]}
+
+
+TRAP = {"$": "importable", "v": "tests.codec.planted:trap"}
+PLANTED = [
+    {"$": "dataclass", "v": ["tests.codec.planted:Trap", {"x": 1}]},
+    {"$": "dataclass", "v": ["tests.codec.planted:Trap", {"x": 1, "resolve_expression": TRAP}]},
+    {"$": "dataclass", "v": ["tests.codec.planted:Expression", {"x": 1}]},
+    {"$": "anonymous", "v": {"resolve_expression": TRAP}},
+    {"$": "model", "v": ["testapp.article", "default", None, [True, {"id": 1}]]},
+    {"$": "class", "v": ["path", "tests.codec.planted:Expression"]},
+    TRAP,
+]
 
 
 class TestFuzz:
@@ -86,6 +107,7 @@ class TestFuzz:
             "v": [{"$": "model", "v": ["testapp.product", None, None, [True, {}]]}, "no", ""],
         }
     )
+    @example({"$": "model", "v": ["testapp.article", "default", PLANTED[1], None]})
     @example({"$": "datetime", "v": ["2026-01-01", "Europe", 0]})
     @example({"$": "datetime", "v": ["2026-01-01", "../../etc/passwd", 0]})
     @example({"$": "datetime", "v": ["2026-01-01", "/etc/passwd", 0]})
@@ -164,14 +186,57 @@ class TestExecution:
 
 
 class TestNothingIsCalled:
+    @pytest.mark.parametrize("label", ["article", "note", "country", "line", "coin", "extended"])
+    @pytest.mark.parametrize("payload", PLANTED, ids=range(len(PLANTED)))
+    def test_a_key_is_no_expression(self, label, payload) -> None:
+        """Neither field nor database is handed what it would call."""
+        label = f"testapp.{label}"
+        for key in (payload, [payload], {"$": "tuple", "v": [1, payload]}):
+            for tag, keys in (("model", [key, None]), ("queryset", [[1, key]])):
+                with harmless(), pytest.raises(DecodeError):
+                    codec.decode({"$": tag, "v": [label, "default", *keys]})
+
+    @pytest.mark.parametrize("payload", [PLANTED[1], PLANTED[3]], ids=["dataclass", "anonymous"])
+    def test_an_attribute_is_no_expression(self, payload) -> None:
+        """Neither would it be called when the receiver looks for a row with it."""
+        with harmless(), pytest.raises(DecodeError):
+            codec.decode(payload)
+
     def test_a_lazy_object_stays_asleep(self) -> None:
         """Looking for a class or function evaluates nothing that lies on its way."""
-        from . import asleep
-
         for path in ("tests.codec.asleep:lazy", "tests.codec.asleep:lazy.inner"):
             with pytest.raises(DecodeError):
                 codec.decode({"$": "importable", "v": path})
         assert asleep.calls == []
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            PLANTED[0],
+            point(_meta=point(concrete_fields=[point(name=PLANTED[0])])),
+        ],
+        ids=["no model", "one in disguise"],
+    )
+    def test_the_owner_of_a_file_is_a_model(self, payload) -> None:
+        """What merely looks like one is not asked for its fields."""
+        with harmless(), pytest.raises(DecodeError):
+            codec.decode({"$": "fieldfile", "v": [payload, "manual", ""]})
+
+    @pytest.mark.skipif(django.VERSION < (6, 0), reason="Django has tasks since 6.0")
+    @pytest.mark.parametrize("path", ["tests.codec.asleep.lazy", "tests.codec.planted.trap"])
+    def test_a_task_is_not_asked_what_it_is(self, path) -> None:
+        """What a message takes for a task may be lazy, and stays asleep."""
+        with harmless(), pytest.raises(DecodeError):
+            codec.decode({"$": "task", "v": [path, [0, None, None, None]]})
+
+    @pytest.mark.skipif(django.VERSION < (6, 0), reason="Django has tasks since 6.0")
+    def test_an_option_of_a_task_is_not_compared(self) -> None:
+        """A value with an equality of its own is not asked for it."""
+        import tests.test_builtin_signals  # noqa: F401  (it has the task)
+
+        path = "tests.test_builtin_signals.halve"
+        with harmless():
+            codec.decode({"$": "task", "v": [path, [PLANTED[0], *[PLANTED[0]] * 3]]})
 
     def test_a_module_that_loads_itself_later(self) -> None:
         """A module that is there in name only is not loaded for a message."""

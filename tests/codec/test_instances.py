@@ -11,6 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 from django.db import connections, models
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.signals import post_save
 from django.utils.functional import SimpleLazyObject
 
@@ -33,12 +34,20 @@ from tests.testapp.models import (
     Playlist,
     Product,
     Purse,
+    Quota,
     Remark,
 )
 
 from .known import same, through_json
 
 pytestmark = pytest.mark.django_db(databases="__all__")
+
+
+class Name(str):
+    """A text of the site's own."""
+
+    __slots__ = ()
+
 
 MODES = ["reference", "snapshot", "both"]
 
@@ -223,6 +232,17 @@ class TestFields:
 
         assert got.stock == 7
 
+    def test_a_default_of_the_database_beside_one_of_python(self) -> None:
+        """It is not turned into the other."""
+        field = Quota._meta.get_field("amount")
+        default = DatabaseDefault(field._db_default_expression, output_field=field)
+        got = through_json(Quota(amount=default))
+        assert type(got.amount) is DatabaseDefault
+        got.save()
+        got.refresh_from_db()
+
+        assert got.amount == 5
+
     def test_an_expression(self) -> None:
         """What only the database can compute is refused by name in a snapshot, with the cure."""
         article = Article.objects.create(title="t", price=1)
@@ -281,6 +301,14 @@ class TestFields:
         finally:
             with connections["postgresql"].schema_editor() as editor:
                 editor.delete_model(Playlist)
+
+    @pytest.mark.parametrize(
+        "titles", [[Name("a")], ["a", Name("b")], (Name("a"),), [["a", [Name("b")]]]]
+    )
+    def test_what_an_array_holds_is_not_turned_into_its_base(self, titles) -> None:
+        """The text of the field reads back as equal, and as a plain ``str``: refused."""
+        with pytest.raises(SerializationError, match=r"Name\. Leave it out"):
+            codec.encode({"v": Playlist(titles=titles, prices=[])}, receiver="r")
 
     def test_a_field_that_the_worker_does_not_have(self) -> None:
         """A snapshot of another release is refused, not cut."""

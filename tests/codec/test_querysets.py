@@ -73,6 +73,18 @@ class TestRows:
         assert {tag._state.db for tag in got} == {alias}
         assert got.filter(name="a").get() == tags[0]
 
+    def test_more_rows_than_one_query_asks_for(self, alias, django_assert_num_queries) -> None:
+        """In parts that every database takes: in their order, and as often as they were held."""
+        lines = Line.objects.using(alias)
+        rows = lines.bulk_create([Line(order_number=n // 7, position=n) for n in range(1_000)])
+        sent = lines.order_by("-position")
+        encoded = codec.encode({"v": sent}, receiver="r")["v"]
+        encoded["v"][2].append(encoded["v"][2][0])
+        with django_assert_num_queries(3, using=alias):
+            got = list(codec.decode(encoded))
+
+        assert got == [*rows[::-1], rows[-1]]
+
     def test_a_row_that_is_gone(self, songs) -> None:
         """It is simply not in it."""
         encoded = codec.encode({"v": Song.objects.order_by("title")}, receiver="r")["v"]

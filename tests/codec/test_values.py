@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import datetime as dt
 import pathlib
+import typing
 import zoneinfo
 from collections import OrderedDict
 
@@ -19,7 +20,7 @@ from hypothesis import given
 from async_signals import DecodeError, SerializationError, codec
 
 from . import known
-from .known import Bits, Frozen, Pair, Permission, Point, same, through_json
+from .known import Bits, Bulk, Frozen, Pair, Permission, Point, same, through_json
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 
@@ -199,6 +200,40 @@ class Zone(dt.tzinfo):
 
 class Tagged(Pair):
     """A named tuple that can hold more than its items."""
+
+
+Held = typing.TypeVar("Held")
+
+
+@dataclasses.dataclass
+class Crate(typing.Generic[Held]):
+    held: Held
+
+
+class TestMarks:
+    def test_of_a_generic_dataclass(self) -> None:
+        """``Crate[int](1)`` is one that typing has marked; the mark stays behind."""
+        assert through_json(Crate[int](1)) == Crate(1)
+        assert "__orig_class__" not in vars(through_json(Crate[int](1)))
+
+    def test_attributes_of_an_ordered_dict(self) -> None:
+        """Refused: nothing else would tell that they are gone."""
+        marked = OrderedDict(a=1)
+        marked.source = "form"
+        with pytest.raises(SerializationError, match="an ordered dict without other attributes"):
+            through_json(marked)
+
+    def test_flags_are_not_made_for_ever(self) -> None:
+        """Their class keeps each combination; a message makes no more than ten thousand."""
+        path = "tests.codec.known:Bulk"
+        refused = 0
+        for value in range(1 << 20, (1 << 20) + 11_000):
+            try:
+                codec.decode({"$": "flag", "v": [path, value]})
+            except DecodeError:
+                refused += 1
+        assert refused > 900
+        assert len(Bulk._value2member_map_) <= 10_000
 
 
 class TestRefused:

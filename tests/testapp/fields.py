@@ -36,3 +36,10 @@ class ForgetfulField(MoneyField):
 
     def value_to_string(self, obj):
         return "0"
+
+
+class BareField(models.Field):
+    """Prepares no value for its column."""
+
+    def db_type(self, connection):
+        return "text"

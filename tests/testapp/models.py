@@ -8,7 +8,7 @@ from django.db import models
 
 from async_signals import AtomicSave
 
-from .fields import ForgetfulField, MoneyField
+from .fields import BareField, ForgetfulField, MoneyField
 
 
 class Tag(models.Model):
@@ -94,6 +94,12 @@ class Product(Dated):
     forgotten = ForgetfulField(null=True)
 
 
+class Quota(models.Model):
+    """Has a default of Python's and one of the database's."""
+
+    amount = models.IntegerField(default=1, db_default=5)
+
+
 class Remark(models.Model):
     """Belongs to any object."""
 
@@ -152,6 +158,33 @@ class Playlist(models.Model):
 
     titles = ArrayField(models.CharField(max_length=50))
     prices = ArrayField(MoneyField())
+
+    class Meta:
+        managed = False
+
+
+class Shelf(models.Model):
+    """For PostgreSQL only, with a key that is an array."""
+
+    key = ArrayField(models.IntegerField(), primary_key=True)
+
+    class Meta:
+        managed = False
+
+
+class Span(models.Model):
+    """For PostgreSQL only, with a key that its driver adapts."""
+
+    key = models.DurationField(primary_key=True)
+
+    class Meta:
+        managed = False
+
+
+class Bare(models.Model):
+    """For PostgreSQL only, with a key whose field hands on whatever it is given."""
+
+    key = BareField(primary_key=True)
 
     class Meta:
         managed = False
