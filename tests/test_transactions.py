@@ -307,6 +307,22 @@ class TestErrorsInTests:
 
         assert ran == [1, 2, 3]
 
+    def test_whatever_an_earlier_transaction_has_left(self, connect, monkeypatch) -> None:
+        """Also while something keeps a callback of it, as a traceback may."""
+
+        def receive(**kwargs) -> None:
+            raise ValueError("the receiver's own")
+
+        connect(signal, receive)
+        monkeypatch.setattr("async_signals.sending.dispatch.publish", lambda messages: [])
+        with transaction.atomic():
+            signal.send(sender=None)
+            kept = transaction.get_connection().run_on_commit[-1]
+
+        with testing.run_inline(), pytest.raises(ValueError, match="own"), transaction.atomic():
+            signal.send(sender=None)
+        assert kept
+
     def test_eager_tasks_propagate_after_all_have_run(self, connect) -> None:
         """``task_eager_propagates``: every receiver runs, then the error is raised."""
         ran = []

@@ -118,7 +118,7 @@ def _come_first(connection: BaseDatabaseWrapper) -> None:
         return
     # All before the last one of ours were looked at then, unless a rollback has moved it.
     start, last = _moved.get(connection, (0, lambda: None))
-    if not 0 < start < len(callbacks) or callbacks[start - 1][1] is not last():
+    if not _stands_at(connection, start - 1, last()):
         start = 0
     end = len(callbacks) - 1
     place = next((n for n in range(start, end) if not callbacks[n][-1]), end)
@@ -127,12 +127,18 @@ def _come_first(connection: BaseDatabaseWrapper) -> None:
     _moved[connection] = place + 1, weakref.ref(ours[1])
 
 
+def _stands_at(connection: BaseDatabaseWrapper, place: int, callback: object) -> bool:
+    """Whether *callback* is to be called at that place of the transaction that is open now."""
+    callbacks = connection.run_on_commit
+    return 0 <= place < len(callbacks) and callbacks[place][1] is callback
+
+
 def _runs_receivers(connection: BaseDatabaseWrapper) -> bool:
     """Whether receivers run where they are published, in a test, which is to see their errors."""
     # Celery takes its time to say so: what held for another one of this transaction holds.
-    _, last = _moved.get(connection, (0, lambda: None))
+    end, last = _moved.get(connection, (0, lambda: None))
     callback = last()
-    if callback is not None:
+    if callback is not None and _stands_at(connection, end - 1, callback):
         return bool(callback.__self__.runs_receivers)
     return outlet.get() is not publish_and_log or is_eager()
 
