@@ -17,5 +17,5 @@ class AsyncSignalsConfig(AppConfig):
         from . import alerts, checks, tasks, worker  # noqa: F401, PLC0415  (checks do it themselves)
 
         tasks.create_tasks()
-        worker.add_relay()
+        worker.add_steps()
         alerts.connect()

@@ -1,4 +1,4 @@
-"""The relay as a part of every Celery worker, without configuration."""
+"""What every Celery worker gets without configuration: the relay, and silence about our data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from celery import signals as celery_signals
 
 from . import relay
 from .conf import get_settings
+from .publisher import HEADER, WITHOUT_DATA
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery.worker import WorkController
 
-__all__ = ["RelayStep", "add_relay"]
+__all__ = ["RelayStep", "SilenceStep", "add_steps"]
 
 #: Seconds that a stopping worker waits for the relay to finish its batch.
 PATIENCE = 10.0
@@ -46,11 +49,56 @@ class RelayStep(bootsteps.StartStopStep):
     terminate = stop
 
 
-def add_relay() -> None:
-    """Give every worker that starts in this process its relay, unless ``RELAY`` is off."""
+class SilenceStep(bootsteps.Step):
+    """
+    Keeps the bodies of our messages out of the worker's log.
+
+    Where a consumer cannot run a message, because its task is unknown or it cannot be read, it
+    logs the whole body. Of ours it logs all else: task, id, headers, where it came from.
+    """
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        # Before the consumer starts, since it takes its handlers then.
+        for name in ("on_unknown_message", "on_unknown_task", "on_invalid_task"):
+            setattr(parent, name, _without_body(getattr(parent, name)))
+        on_decode_error = parent.on_decode_error
+        parent.on_decode_error = lambda message, exc: on_decode_error(_bodiless(message), exc)
+        super().__init__(parent, **kwargs)
+
+
+def _without_body(handler: Callable[..., None]) -> Callable[..., None]:
+    def handle(body: object, message: Any, *error: Exception) -> None:
+        shown = _bodiless(message)
+        # Celery decodes what comes by the first version of its protocol.
+        handler(body if shown is message or body is None else shown.body, shown, *error)
+
+    return handle
+
+
+def _bodiless(message: Any) -> Any:
+    """Return *message* itself, or, of ours, what has all that it has but the body."""
+    headers = message.headers
+    return _Bodiless(message) if isinstance(headers, dict) and HEADER in headers else message
+
+
+class _Bodiless:
+    """A message whose ``payload`` is still there for who asks, but whose body is not shown."""
+
+    body = WITHOUT_DATA["argsrepr"]
+
+    def __init__(self, message: Any) -> None:
+        self._message = message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._message, name)
+
+
+def add_steps() -> None:
+    """Give every worker that starts in this process its steps: no relay where ``RELAY`` is off."""
     celery_signals.celeryd_init.connect(_add, dispatch_uid="async_signals")
 
 
 def _add(instance: WorkController, **kwargs: object) -> None:
+    instance.app.steps["consumer"].add(SilenceStep)
     if get_settings().relay:
         instance.app.steps["worker"].add(RelayStep)

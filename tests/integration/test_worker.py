@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 
@@ -260,6 +261,53 @@ class TestBadMessages:
         assert "Import its module in AppConfig.ready(), deploy workers before senders" in line
         self.goes_on(reports, number)
         signals.closed.disconnect(only_here)
+
+    @pytest.mark.parametrize("robust", [True, False])
+    def test_an_unknown_receiver_is_reported_without_data(
+        self, worker, reports, number, robust
+    ) -> None:
+        """Celery's own report of a task that it does not know has no argument of ours in it."""
+
+        def only_here(**kwargs) -> None: ...
+
+        secret, name = f"planted-{number}", f"only.here.{number}"
+        connect(signals.closed, only_here, name=name, robust=robust)
+        signals.closed.send(sender=None, password=secret)
+
+        worker.wait_for_line(f"Received unregistered task of type '{name}'")
+        worker.wait_for_line("'<envelope>'")
+        kept = worker.wait_for_line(f"cannot run {name}")
+        assert ("Kept delivery" if robust else "Lost delivery") in kept
+        self.goes_on(reports, number)
+        assert secret not in worker.output
+        signals.closed.disconnect(only_here)
+
+    @pytest.mark.parametrize("header", ["async_signals", "of.somebody.else"])
+    @pytest.mark.parametrize(
+        ("headers", "how", "report"),
+        [
+            ({}, {}, "Received and deleted unknown message"),
+            ({"task": f"{APP}.plain"}, {"content_type": "x/y"}, "Received invalid task message"),
+            ({"task": f"{APP}.plain"}, {"broken": "{"}, "Can't decode message body"),
+        ],
+    )
+    def test_unreadable_messages_are_reported_without_data(
+        self, headers, how, report, header, worker, broker, reports, number
+    ) -> None:
+        """Of ours no report of Celery has the body; those of others are left as they are."""
+        before, secret = worker.position, f"planted-{number}"
+        with celery_app().producer_pool.acquire() as producer:
+            producer.publish(
+                how.get("broken", "") + json.dumps([[secret], {}, {}]),
+                routing_key=broker.queue,
+                headers={"id": number, header: "plain", **headers},
+                content_type=how.get("content_type", "application/json"),
+                content_encoding="utf-8",
+            )
+
+        worker.wait_for_line(report, after=before)
+        self.goes_on(reports, number)
+        assert (secret in worker.output) is (header != "async_signals")
 
     def test_a_receiver_that_raises(self, worker, reports, number) -> None:
         """Its error is Celery's to report, under its name; the worker goes on."""
