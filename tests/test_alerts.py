@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import json
 import logging
+import smtplib
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -211,6 +212,27 @@ class TestAdmins:
             "No delivery that failed so is failed or waits for another attempt any more.\n\n"
             f"Delivery: {uuid.UUID(int=500)}\nFingerprint: {fingerprint}\n"
         )
+
+    @pytest.mark.django_db(transaction=True, databases="__all__")
+    def test_one_mail_for_what_a_mail_server_answers(self, admins, connect, sent) -> None:
+        """Though each answer has an id of its own; another answer is another failure."""
+        answers = [f"4.7.0 Try later. d2e1a72fcca{n}xyzq.44 - gsmtp" for n in range(20)]
+
+        def receive(number, **kwargs):
+            if number is None:
+                raise smtplib.SMTPDataError(550, b"5.1.1 No such user.")
+            raise smtplib.SMTPDataError(421, answers[number].encode())
+
+        signal, name = Signal(), f"tests.alerts.{new_id()}"
+        connect(signal, receive, name=name, robust=True, retry=Retry(max_attempts=1))
+        for number in (*range(20), None):
+            signal.send(None, number=number)
+        for each in sent:
+            robust.run(pack([each]), name=name, worker="w@test/1")
+        assert [message.body.split("\n")[1] for message in mail.outbox] == [
+            "(421, b'4.7.0 Try later. d2e1a72fcca0xyzq.44 - gsmtp')",
+            "(550, b'5.1.1 No such user.')",
+        ]
 
     def test_connected_twice(self, admins) -> None:
         """Connecting again, as a second start of the app does, tells nobody twice."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from .chains import members_of
 from .messages import cut, cut_middle, is_of_database, message_of, path_of
 from .places import places_of
+from .shapes import shape_of
 from .tracebacks import frames_of, traceback_of
 
 if TYPE_CHECKING:
@@ -20,26 +20,8 @@ __all__ = ["Failure", "death_of", "failure_of"]
 #: Characters of a message and of a traceback that are kept.
 _MAX_MESSAGE, _MAX_TRACEBACK = 2_000, 20_000
 
-#: Characters of a message that are compared, before and after what differs is taken out.
-_MAX_SAID, _MAX_SHAPE = 4_000, 500
-
 #: Levels of groups in groups that are compared.
 _MAX_LEVELS = 5
-
-#: What differs between equal failures, in the order in which it is taken out.
-_VARIABLE = re.compile(
-    r"""
-    \b[a-z][a-z0-9+.-]{0,20}://\S+                                  # URLs
-    | [\w.+-]{1,64}@[\w-]{1,64}\.[\w.-]+                            # mail addresses
-    | (?<!\w)'[^'\n]*'(?!\w) | "[^"\n]*" | `[^`\n]*`                # quoted texts
-    | \b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b               # UUIDs
-    | (?<![\w.])(?:[a-z]:|[\w.~-]{1,64}+)?(?:[/\\][\w.~-]+)+[/\\]?  # paths
-    | \b0x[0-9a-f]+\b | \b(?=[a-f]*\d)[0-9a-f]{8,}\b                # hexadecimal
-    | \d+(?:[.,:]\d+)*                                              # numbers, times
-    | •+                                                            # what is masked
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +78,8 @@ def _traits(exc: BaseException, mask: Mask, *, of_database: bool, level: int) ->
     }
     said = message_of(exc, mask, of_database=of_database)
     # Where the stack ends, and how Python says so, is chance.
-    shape = "" if isinstance(exc, RecursionError) else _shape_of(said)
+    shape = "" if isinstance(exc, RecursionError) else shape_of(said)
     return [path_of(type(exc)), shape, *places_of(exc), *sorted(traits)]
-
-
-def _shape_of(message: str) -> str:
-    return _VARIABLE.sub("?", message[:_MAX_SAID])[:_MAX_SHAPE]
 
 
 def _digest(traits: list[str]) -> str:
