@@ -135,15 +135,26 @@ def _run_once(receiver: Receiver, claimed: Run, started: float) -> Result:
     except _RollBackError:
         if raised is None:
             return _lost(claimed)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001  (of a callback it is logged, any other is recorded)
         if _is_recorded(claimed):
-            logger.exception("A callback failed after the commit of %s.", claimed.envelope.id)
+            _log_callback(receiver, claimed, exc)
         else:
             raised = _Raised(exc, {})
     duration = time.monotonic() - started
     if raised is None:
         return _tell_success(claimed, duration)
     return _fail(receiver, claimed, raised, duration)
+
+
+def _log_callback(receiver: Receiver, claimed: Run, exc: BaseException) -> None:
+    """Log what a callback of the receiver has raised, masked: it is recorded nowhere."""
+    encoded = claimed.envelope.kwargs  # The receiver's arguments are gone with its call.
+    mask = mask_for(receiver.options.sensitive, with_keys(encoded, encoded), exc)
+    logger.error(
+        "A callback failed after the commit of %s.\n%s",
+        claimed.envelope.id,
+        failure_of(exc, mask, receiver=receiver.name).traceback.rstrip(),
+    )
 
 
 def _is_recorded(claimed: Run) -> bool:

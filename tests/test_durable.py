@@ -675,6 +675,28 @@ class TestEffectOnce:
         assert effects() == 1
         assert [row.state for row in rows(alias)] == ["succeeded"]
 
+    def test_a_callback_that_names_a_secret(self, alias, receiver, caplog) -> None:
+        """The log masks the arguments of the receiver and the variables of the callback."""
+        secrets = ["planted-argument-1f7c", "planted-note-8e2b", "planted-variable-4d9a"]
+
+        def receive(note, account, **kwargs):
+            def explode():
+                token = secrets[2]
+                raise OSError(f"cannot use {note} {account['api_key']} {token} of order 7")
+
+            transaction.on_commit(explode, using=alias)
+
+        receiver(receive, effect="once", sensitive=["note"])
+        with transaction.atomic(using=alias):
+            done.send(None, using=alias, note=secrets[1], account={"api_key": secrets[0]})
+        [row] = rows(alias)
+
+        assert run(receive, row) == "succeeded"
+        assert not [secret for secret in secrets if secret in caplog.text]
+        assert f"A callback failed after the commit of {row.pk}." in caplog.text
+        assert "OSError: cannot use •••• •••• •••• of order 7" in caplog.text
+        assert "in explode" in caplog.text
+
     def test_what_it_sends_is_committed_with_it(self, alias, once, receiver, effects) -> None:
         """Durable events of the receiver live and die with its effect."""
         follow, faults = Signal(), [OSError("later")]
