@@ -22,10 +22,18 @@ __all__ = ["Settings", "get_settings"]
 #: Options that say something about one receiver's arguments.
 _PERSONAL = frozenset({"order_by", "track_changes", "unique_by", "unique_for", "upcasters"})
 
-#: What is masked where the site does not say otherwise.
+#: What is masked where the site does not say otherwise. Short ones are whole names: ``auth`` is
+#: none of an author's, ``pin`` is in no opinion.
 SENSITIVE = (
-    "*password*", "*passwd*", "*secret*", "*token*", "*api_key*", "*apikey*", "*authorization*",
-    "*credential*", "*private_key*", "*session_key*", "*card_number*", "*cvv*", "*ssn*", "*iban*",
+    "*password*", "*passwd*", "*passphrase*", "*passcode*", "*pwd*", "pass", "*_pass",
+    "pin", "*_pin", "pin_code", "otp", "*_otp", "otp_*",
+    "*secret*", "*token*", "*jwt*", "*credential*", "*authorization*", "auth", "*_auth",
+    "*auth_key*", "*auth_code*", "*api_key*", "*apikey*", "*access_key*", "*accesskey*",
+    "*private_key*", "*privatekey*", "*encryption_key*", "*signing_key*",
+    "*signature*", "sig", "*_sig", "hmac", "*_hmac",
+    "*cookie*", "*session_key*", "session_id", "sessionid", "*_sessionid", "jsessionid",
+    "card", "*card_number*", "*cardnumber*", "*credit_card*", "*creditcard*", "*cvc*", "*cvv*",
+    "*iban*", "ssn", "*_ssn", "ssn_*", "*social_security*",
 )  # fmt: skip
 
 

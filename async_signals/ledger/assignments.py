@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Assignments"]
+__all__ = ["IN_QUERY", "Assignments"]
 
 #: A name and what separates it from its value. Possessive and bounded: linear in any text.
 _NAME = re.compile(r"(?<![\w.-])([\w.-]{1,100}+)\\*[\"']?[\"'\])]?[ \t]*(?:=>|[=!]=|:=|[=:])[ \t]*")
@@ -20,6 +20,8 @@ _ESCAPED = re.compile(
 )  #: Quoted inside of a quoted text.
 _BARE = re.compile(r"(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s,;&]+", re.IGNORECASE)
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
+#: Names that say something elsewhere, and are keys of an API in the query of a URL.
+IN_QUERY = re.compile(r"([?&](?:amp;)?(?:key|sig)=)(?![{%])[^\s&#\"'<>]+", re.IGNORECASE)
 _IN_URL = re.compile(r"(?<=://)([^\s/:@]{0,100}+):([^\s/@]{1,200}+)(?=@)")
 
 
@@ -43,6 +45,7 @@ class Assignments:
         if "=" not in text and ":" not in text:
             return text  # Most values of an event.
         text = _IN_URL.sub(rf"\1:{self._masked}", text)
+        text = IN_QUERY.sub(rf"\1{self._masked}", text)
         parts: list[str] = []
         position = 0
         for match in _NAME.finditer(text):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import conf
 from . import secrets
-from .assignments import Assignments
+from .assignments import IN_QUERY, Assignments
 from .forms import text_of_number
 from .keys import REFERENCES, key_names
 
@@ -61,7 +61,7 @@ class Mask:
             values: Texts to replace wherever they stand, as ``forms.texts_of()`` gives them.
         """
         patterns = [*patterns]
-        self._pieces = frozenset(map(_piece_of, patterns))
+        self._pieces = dict(map(_piece_of, patterns)) | {"key=": IN_QUERY, "sig=": IN_QUERY}
         translated = [fnmatch.translate(pattern.lower()) for pattern in patterns]
         self._names = re.compile("|".join(translated) or r"(?!)")
         self._known: dict[str, bool] = {}  #: Names that were asked for.
@@ -94,10 +94,9 @@ class Mask:
         """
         if self._values or len(text) > _MAX_SURE or "\\" in text or "://" in text:
             return False
-        lowered = text.lower()
-        plain = lowered.replace("-", "_").replace(" ", "_")
-        for piece in self._pieces:
-            if piece in lowered or piece in plain:
+        plain = text.lower().replace("-", "_").replace(" ", "_")
+        for piece, alone in self._pieces.items():
+            if piece in plain and (alone is None or alone.search(plain)):
                 return False
         return text.count("{") + text.count("[") < _MAX_DEPTH
 
@@ -211,11 +210,16 @@ def _mask_of_names(patterns: tuple[str, ...]) -> Mask:
     return Mask(patterns)
 
 
-def _piece_of(pattern: str) -> str:
-    """Return a part that a text must have, in small letters, for *pattern* to match in it."""
+def _piece_of(pattern: str) -> tuple[str, re.Pattern[str] | None]:
+    """Return what a text must have for *pattern* to match a name in it, and how it stands there."""
     if "[" in pattern:
-        return ""  # Any text has it.
-    return max(re.split(r"[*?]", pattern.lower()), key=len)
+        return "", None  # Any text has it.
+    parts = re.split(r"[*?]", pattern.lower().replace("-", "_").replace(" ", "_"))
+    if len(parts) > 1:
+        return max(parts, key=len), None
+    # Alone; and the label auth.user has no name auth in it.
+    name = re.escape(parts[0])
+    return parts[0], re.compile(rf"{name}(?<![a-z0-9]{name})(?![a-z0-9.])")
 
 
 def _names_in(key: Any, depth: int = 10) -> list[str]:

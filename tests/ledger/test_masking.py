@@ -69,6 +69,34 @@ class TestNames:
         """Case does not count, nor how words are joined; a foreign key has two names."""
         assert Mask([pattern]).is_sensitive(name)
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "password", "passwd", "pwd", "db_pwd", "smtp_pass", "passphrase", "pin", "card_pin",
+            "otp", "login_otp", "cookie", "Cookie", "Set-Cookie", "HTTP_COOKIE", "sessionid",
+            "session_id", "auth", "basic_auth", "X-Auth", "access_key", "accessKey",
+            "AWS_ACCESS_KEY_ID", "privatekey", "signature", "X-Amz-Signature", "sig", "jwt",
+            "api_key", "creditcard", "credit_card", "card", "cvc", "cvv2", "ssn", "iban",
+        ],
+    )  # fmt: skip
+    def test_by_default(self, name) -> None:
+        """What Django's own reports hide, and what else is a secret in most sites."""
+        assert mask_for((), None, None).is_sensitive(name)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "author", "author_id", "authority", "authored_by", "pinned", "opinion", "spin",
+            "pinterest", "design", "designation", "signal", "assigned", "passenger", "compass",
+            "passed", "bypass", "hotplug", "footprint", "key", "keyword", "public_key", "monkey",
+            "discard", "cardinality", "wildcard", "postcards", "session", "classname",
+            "assessment", "issn_list", "created", "using", "update_fields", "username", "email",
+        ],
+    )  # fmt: skip
+    def test_ordinary_by_default(self, name) -> None:
+        """Names that only look like secrets at a glance are shown."""
+        assert not mask_for((), None, None).is_sensitive(name)
+
     def test_others(self) -> None:
         """A name without wildcards is that name alone, and no patterns are no names."""
         assert not Mask(["owner"]).is_sensitive("owners")
@@ -159,6 +187,10 @@ class TestText:
             ("the pin 1234, not 12345 or a1234", f"the pin {MASKED}, not 12345 or a1234"),
             ("password", "password"),
             ("password=", "password="),
+            ("GET /maps?a=1&key=abc-1&b=2", f"GET /maps?a=1&key={MASKED}&b=2"),
+            ("https://x.test/?KEY=abc#top", f"https://x.test/?KEY={MASKED}#top"),
+            ("https://x.test/f?a=1&amp;sig=a%2Fb", f"https://x.test/f?a=1&amp;sig={MASKED}"),
+            ("no cache has key=abc", "no cache has key=abc"),
             ("", ""),
         ],
     )
@@ -460,7 +492,24 @@ class TestShortCut:
     """Most payloads are known to hold nothing secret, without a look at each of their values."""
 
     TEXTS = st.sampled_from(
-        ["name", "password", "Pass-Word x", "API KEY", "api-key", "toKen_id", "a=b", "token=abc"]
+        [
+            "name",
+            "password",
+            "Pass-Word x",
+            "API KEY",
+            "api-key",
+            "toKen_id",
+            "a=b",
+            "token=abc",
+            "pin",
+            "Pin-ID",
+            "x.auth='a'",
+            "auth.user",
+            "sig",
+            "opinion",
+            "/?key=a",
+            "a&sig=b",
+        ]
     ) | st.text(max_size=8)
     DATA = st.recursive(
         TEXTS | st.none() | st.booleans() | st.integers(),
@@ -477,8 +526,9 @@ class TestShortCut:
                 assert one.view(data) == data
 
     def test_it_says_yes(self) -> None:
-        """To what a save sends."""
+        """To what a save sends, of a user too, and to words that have a secret's name in them."""
         data = {"created": True, "update_fields": None, "using": "default", "n": [1, "a"]}
+        data |= {"instance": {"$": "model", "v": ["auth.user", 1]}, "author": "in my opinion"}
         assert mask_for((), None, None).leaves_alone(json.dumps(data))
 
     @pytest.mark.parametrize(
@@ -490,6 +540,9 @@ class TestShortCut:
             {"text": "my token: abcdef"},
             {"headers": [["Authorization", "Basic abc"]]},
             {"to\u212aen": 1},
+            {"auth": 1},
+            {"pin_id": 1},
+            {"path": "/maps?key=abc"},
             {"text": "x" * 30_000},
         ],
     )
