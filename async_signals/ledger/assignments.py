@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from .forms import SCHEMES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,7 +20,21 @@ _QUOTED = re.compile(
 _ESCAPED = re.compile(
     r"\\{1,8}+([\"']).{0,2000}?\\{1,8}+\1", re.DOTALL
 )  #: Quoted inside of a quoted text.
-_BARE = re.compile(r"(?:(?:Bearer|Basic|Digest|Token)\s+)?[^\s,;&]+", re.IGNORECASE)
+_BARE = re.compile(rf"(?:(?:{SCHEMES})\s+)?[^\s,;&]+", re.IGNORECASE)
+_LINE = re.compile(r"[^\s][^\r\n]*")
+#: What stands before a name with which a line of a header or a file of settings begins.
+_INDENT, _MAX_INDENT = re.compile(r"[ \t>*#|-]*"), 100
+#: Names of errors, which say something behind their colon.
+_ERRORS = ("error", "exception", "warning")
+#: Blocks with a key of any kind, and those that say that it is private, whatever their name.
+_BLOCK = re.compile(
+    r"-----BEGIN [^\n-]{1,100}-----.*?(?:-----END [^\n-]{1,100}-----|\Z)", re.DOTALL
+)
+_PRIVATE = re.compile(
+    r"-----BEGIN (?:[A-Z]{1,20} ){0,5}PRIVATE KEY(?: BLOCK)?-----"
+    r".*?(?:-----END [^\n-]{1,100}-----|\Z)",
+    re.DOTALL,
+)
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 #: Names that say something elsewhere, and are keys of an API in the query of a URL.
 IN_QUERY = re.compile(r"([?&](?:amp;)?(?:key|sig)=)(?![{%])[^\s&#\"'<>]+", re.IGNORECASE)
@@ -42,6 +58,8 @@ class Assignments:
             text: Of any length and content.
             literals_only: It is code: what is not quoted is no value.
         """
+        if "-----BEGIN" in text:
+            text = _PRIVATE.sub(self._masked, text)
         if "=" not in text and ":" not in text:
             return text  # Most values of an event.
         text = _IN_URL.sub(rf"\1:{self._masked}", text)
@@ -52,9 +70,10 @@ class Assignments:
             start = match.end()
             if match.start() < position or not self._names(match[1]):
                 continue
-            found = _QUOTED.match(text, start)
+            found = _QUOTED.match(text, start) or _BLOCK.match(text, start)
             if found is None and not literals_only:
-                found = _ESCAPED.match(text, start) or _BARE.match(text, start)
+                bare = _LINE if _is_line(text, match) else _BARE
+                found = _ESCAPED.match(text, start) or bare.match(text, start)
             if found is None:
                 continue
             end = found.end()
@@ -66,6 +85,18 @@ class Assignments:
 
     def _names(self, name: str) -> bool:
         return self._is_sensitive(name) or self._is_sensitive(name.rpartition(".")[2])
+
+
+def _is_line(text: str, match: re.Match[str]) -> bool:
+    """Whether the rest of the line is the value: a header, or a line of settings."""
+    name, separator = match[1].lower(), match[0].rstrip(" \t")[-1]
+    if separator == ":" and name.endswith("cookie"):
+        return True
+    if separator != ":" and match[0][-1] not in " \t":
+        return False
+    begin = text.rfind("\n", max(0, match.start() - _MAX_INDENT), match.start()) + 1
+    is_first = _INDENT.fullmatch(text, begin, match.start()) is not None
+    return is_first and not name.endswith(_ERRORS)
 
 
 def _end_of_brackets(text: str, start: int) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import html
+import itertools
 import json
+import re
 import urllib.parse
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BYTES", "NUMBERS", "text_of_number", "texts_of"]
+__all__ = ["BYTES", "NUMBERS", "SCHEMES", "text_of_number", "texts_of"]
 
 NUMBERS = (int, float, decimal.Decimal)
 BYTES = (bytes, bytearray, memoryview)
+
+#: What stands before the credential of a header.
+SCHEMES = "Bearer|Basic|Digest|Token|Api-?Key|JWT|OAuth|Negotiate|NTLM"
+
+#: A scheme and its credential; that of an unknown scheme is long, and one word.
+_HEADER = re.compile(rf"(?is)(?:{SCHEMES})\s+(\S.*)|[a-z][\w-]{{1,30}}\s+(\S{{12,}})")
+#: What a cookie, or a scheme with parameters, consists of.
+_PAIR = r"[\w.-]{1,100}+(?:=(?:\"[^\"]*+\"|[^\s\";,]*+))?"
+_PAIRS = re.compile(rf"(?:[\w-]{{1,30}}+\s++)?{_PAIR}(?:[;,]\s*+{_PAIR})*+;?")
+_VALUE = re.compile(r"=\"?([^\s\";,]{8,})")
+#: Pairs that are taken apart.
+_MAX_PAIRS = 50
 
 #: Characters of a value, and lines of one.
 _MAX_SIZE, _MAX_LINES = 100_000, 100
@@ -75,10 +89,12 @@ def texts_of(value: Any) -> set[str]:
     if kind is bool:
         return plain
     if issubclass(kind, str):
-        plain = _lines(str.__str__(value)[:_MAX_SIZE])
+        text = str.__str__(value)[:_MAX_SIZE]
+        plain = {*_lines(text), *_credentials(text.strip())}
     elif issubclass(kind, BYTES):
         data = bytes(memoryview(value)[:_MAX_SIZE])
-        plain = {data.hex(), data.decode("utf-8", "ignore"), repr(data)[2:-1]}
+        text = data.decode("utf-8", "ignore")
+        plain = {data.hex(), text, repr(data)[2:-1], *_credentials(text.strip())}
     elif issubclass(kind, NUMBERS):
         plain = {text_of_number(value)}
         if issubclass(kind, int) and int.bit_length(value) > 53:
@@ -96,6 +112,14 @@ def _lines(text: str) -> set[str]:
     stripped = text.strip()
     lines = [line.strip() for line in stripped.splitlines()[:_MAX_LINES]]
     return {stripped, *(line for line in lines if len(line) >= 2 * _MIN_SIZE)}
+
+
+def _credentials(text: str) -> Iterator[str]:
+    """Yield what is secret in the value of a header without the words around it."""
+    if found := _HEADER.fullmatch(text):
+        yield found[1] or found[2]
+    if "=" in text and _PAIRS.fullmatch(text):
+        yield from (value[1] for value in itertools.islice(_VALUE.finditer(text), _MAX_PAIRS))
 
 
 def _forms(text: str) -> Iterator[str]:

@@ -46,6 +46,9 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 #: The codec's tags of dicts whose keys are not plain texts: lists of pairs.
 _PAIRS = ("dict", "ordereddict")
 
+#: Parts of texts in which something is masked whatever the patterns are.
+_PIECES = {"key=": IN_QUERY, "sig=": IN_QUERY, "private_key___": None}
+
 
 class Mask:
     """The names and the values that are secret in one delivery; never shows them."""
@@ -61,7 +64,7 @@ class Mask:
             values: Texts to replace wherever they stand, as ``forms.texts_of()`` gives them.
         """
         patterns = [*patterns]
-        self._pieces = dict(map(_piece_of, patterns)) | {"key=": IN_QUERY, "sig=": IN_QUERY}
+        self._pieces = dict(map(_piece_of, patterns)) | _PIECES
         translated = [fnmatch.translate(pattern.lower()) for pattern in patterns]
         self._names = re.compile("|".join(translated) or r"(?!)")
         self._known: dict[str, bool] = {}  #: Names that were asked for.
@@ -142,9 +145,11 @@ class Mask:
                 return {**data, "v": [self._view_pair(pair, depth - 1) for pair in data["v"]]}
             if data.get("$") in REFERENCES and type(data.get("v")) is list:
                 return {**data, "v": self._view_reference(data["v"], depth - 1)}
+            names = [name for name, _ in secrets.named((str(key), data[key]) for key in data)]
+            hides_value = any(map(self.is_sensitive, names))
             return {
                 self._without_values(str(key)): MASKED
-                if self.is_sensitive(str(key))
+                if self.is_sensitive(str(key)) or (hides_value and str(key).lower() == "value")
                 else self._view(value, depth - 1)
                 for key, value in data.items()
             }

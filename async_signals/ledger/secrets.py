@@ -25,7 +25,7 @@ from .variables import declared
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-__all__ = ["find"]
+__all__ = ["find", "named"]
 
 #: Objects that are looked into, in the arguments and in the frames; the nearest first.
 _MAX_IN_ARGUMENTS, _MAX_IN_FRAMES = 20_000, 5_000
@@ -33,6 +33,8 @@ _MAX_IN_ARGUMENTS, _MAX_IN_FRAMES = 20_000, 5_000
 _MAX_ITEMS, _MAX_DEPTH = 5_000, 12
 #: Secret values, and characters of all in all their forms.
 _MAX_VALUES, _MAX_TOTAL = 1_000, 2_000_000
+#: Keys of dicts that hold the name of what is called "value".
+_LABELS = ("name", "key", "header")
 #: Levels at which objects are looked into that are no data: what is behind ``self``.
 _MAX_BEHIND = 3
 
@@ -124,8 +126,9 @@ def _inside(value: Any, depth: int) -> Iterator[tuple[str | None, Any]]:
     kind = type(value)
     # By the type itself: isinstance() asks the object, and a lazy one would query.
     if issubclass(kind, dict):
-        for key, item in list(dict.items(value)):
-            yield _name(key), item
+        items = [(_name(key), item) for key, item in dict.items(value)]
+        yield from items
+        yield from named(items)
     elif issubclass(kind, tuple) and type(fields := getattr(kind, "_fields", None)) is tuple:
         yield from zip(fields, tuple.__iter__(value), strict=False)
     elif base := next((base for base in _SEQUENCES if issubclass(kind, base)), None):
@@ -139,6 +142,15 @@ def _inside(value: Any, depth: int) -> Iterator[tuple[str | None, Any]]:
         return
     elif depth <= _MAX_BEHIND or issubclass(kind, Model) or dataclasses.is_dataclass(kind):
         yield from _attributes(value)
+
+
+def named(items: Iterable[tuple[str | None, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of *items* such as those of ``{"name": "Cookie", "value": "a=b"}``."""
+    by_key = {key.lower(): item for key, item in items if key is not None and len(key) <= 6}
+    if "value" in by_key:
+        for label in _LABELS:
+            if issubclass(type(name := by_key.get(label)), str):
+                yield str.__str__(name), by_key["value"]
 
 
 def _attributes(value: Any) -> Iterator[tuple[str | None, Any]]:

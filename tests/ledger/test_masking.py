@@ -24,6 +24,8 @@ from async_signals.ledger.masking import MASKED, Mask, mask_for
 from tests.testapp.models import Article, Member
 
 SECRET = "hunter2 & 'co'"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow/IBAAK+CAQ\nabc==\n-----END RSA PRIVATE KEY-----"
+CERTIFICATE = PEM.replace("RSA PRIVATE KEY", "CERTIFICATE")
 
 
 def raised(function, *args, **kwargs) -> BaseException:
@@ -121,6 +123,8 @@ class TestView:
             {"password": b"abc123"},
             [("token", "abc123")],
             {"password": Decimal("4.5"), "token": ["abc123"]},
+            {"name": "X-Token", "value": "abc123"},
+            [{"Key": "db_password", "Value": {"S": "abc123"}}],
             "https://x.test/?token=abc123&a=1",
             "redis://user:abc123@host",
             '{"password": "abc123"}',
@@ -180,7 +184,19 @@ class TestText:
             ('{"my_token": "a b"}', f'{{"my_token": {MASKED}}}'),
             ('"{\\"token\\": \\"a b\\"}"', f'"{{\\"token\\": {MASKED}}}"'),
             ("credentials={'a': {'b': 'c d'}, 'e': 1} x", f"credentials={MASKED} x"),
-            ("Authorization: Bearer abc.def x", f"Authorization: {MASKED} x"),
+            ("sent Authorization: Bearer abc.def x", f"sent Authorization: {MASKED} x"),
+            ("Authorization: Digest a=1, b=2\nx", f"Authorization: {MASKED}\nx"),
+            ("> sent\n>  password: a b c\n> x", f"> sent\n>  password: {MASKED}\n> x"),
+            ("- my.password = a b\r\nx", f"- my.password = {MASKED}\r\nx"),
+            ("password=a b", f"password={MASKED} b"),
+            ("no token: 401 Unauthorized", f"no token: {MASKED} Unauthorized"),
+            ("TokenError: has expired", f"TokenError: {MASKED} expired"),
+            ("got Set-Token-Cookie: a=b; c=d\nx", f"got Set-Token-Cookie: {MASKED}\nx"),
+            (f"token={PEM} x", f"token={MASKED} x"),
+            (f"token: {PEM[:60]}", f"token: {MASKED}"),
+            (f"no key {PEM} x", f"no key {MASKED} x"),
+            ("no key " + PEM.replace("\n", "\\n"), f"no key {MASKED}"),
+            (CERTIFICATE, CERTIFICATE),
             ("postgres://me:pw@host/db", f"postgres://me:{MASKED}@host/db"),
             ("Member(password='unclosed", f"Member(password={MASKED}"),
             ("x.token=abc", f"x.token={MASKED}"),
@@ -212,6 +228,8 @@ class TestText:
     @pytest.mark.parametrize(
         "text",
         ["a" * 100_000, "password=" * 10_000, "token=" + "\\" * 100_000, "token='" + "\\'" * 50_000,
+         "x token: a " * 9_000, "token: \n" * 10_000, "-----BEGIN PRIVATE KEY-----" * 4_000,
+         "token=-----BEGIN A-----" * 4_000, " " * 100_000 + "token: a", "?key=" * 20_000,
          'token=\\"' + "\\" * 100_000, "token=" + "(" * 100_000, "://" * 30_000],
         ids=lambda text: text[:9],
     )  # fmt: skip
@@ -271,6 +289,40 @@ class TestValues:
         """A value is found in the forms in which texts hold it."""
         masked = mask_for([], {"secret": value}, None).text(f"<{text}>")
         assert text.strip("| ") not in masked
+
+    @pytest.mark.parametrize(
+        ("name", "value", "part"),
+        [
+            ("Authorization", "Token s3cr3t", "s3cr3t"),
+            ("Authorization", b"bearer s3cr3t.s3cr3t", "s3cr3t.s3cr3t"),
+            ("Authorization", "SharedKey s3cr3t-s3cr3t", "s3cr3t-s3cr3t"),
+            ("Authorization", 'Digest username="ada", response="6629fae4"', "6629fae4"),
+            (
+                "Authorization",
+                "AWS4-HMAC-SHA256 Credential=AKIA/20, Signature=5d672d79",
+                "5d672d79",
+            ),
+            ("Cookie", "csrftoken=a1b2c3d4; sessionid=e5f6a7b8", "e5f6a7b8"),
+            ("Set-Cookie", "sessionid=e5f6a7b8; Path=/; HttpOnly", "e5f6a7b8"),
+        ],
+    )
+    def test_of_headers(self, name, value, part) -> None:
+        """The credential of a header by itself, without its scheme and the names of its parts."""
+        for x in ([(name, value)], {name: value}, {"name": name, "value": value}):
+            mask = mask_for([], {"x": x}, None)
+            assert mask.text(f"bad <{part}>") == f"bad <{MASKED}>", x
+
+    def test_words_of_a_passphrase(self) -> None:
+        """What only consists of words is one secret."""
+        mask = mask_for([], {"password": "correct horse battery", "token": "two words"}, None)
+        assert mask.text("a horse, two words, the words") == f"a horse, {MASKED}, the words"
+
+    @pytest.mark.parametrize("value", ["a=" * 50_000, "a=b;" * 25_000, "a " * 50_000, "a" * 10**5])
+    def test_hostile_headers(self, value) -> None:
+        """No value takes more than linear time to take apart."""
+        began = time.thread_time()
+        mask_for([], {"token": value}, None)
+        assert time.thread_time() - began < 2
 
     @pytest.mark.parametrize(
         "value", ["abc", True, None, 12, "Default", "password", "", b"", 10**5000], ids=range(9)
