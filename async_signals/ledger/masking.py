@@ -47,7 +47,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _PAIRS = ("dict", "ordereddict")
 
 #: Parts of texts in which something is masked whatever the patterns are.
-_PIECES = {"key=": IN_QUERY, "sig=": IN_QUERY, "private_key___": None}
+_PIECES = {("key=", IN_QUERY), ("sig=", IN_QUERY), ("private_key___", None)}
 
 
 class Mask:
@@ -64,7 +64,7 @@ class Mask:
             values: Texts to replace wherever they stand, as ``forms.texts_of()`` gives them.
         """
         patterns = [*patterns]
-        self._pieces = dict(map(_piece_of, patterns)) | _PIECES
+        self._pieces = frozenset({*map(_piece_of, patterns), *_PIECES})
         translated = [fnmatch.translate(pattern.lower()) for pattern in patterns]
         self._names = re.compile("|".join(translated) or r"(?!)")
         self._known: dict[str, bool] = {}  #: Names that were asked for.
@@ -98,7 +98,7 @@ class Mask:
         if self._values or len(text) > _MAX_SURE or "\\" in text or "://" in text:
             return False
         plain = text.lower().replace("-", "_").replace(" ", "_")
-        for piece, alone in self._pieces.items():
+        for piece, alone in self._pieces:
             if piece in plain and (alone is None or alone.search(plain)):
                 return False
         return text.count("{") + text.count("[") < _MAX_DEPTH

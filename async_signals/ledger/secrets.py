@@ -126,7 +126,8 @@ def _inside(value: Any, depth: int) -> Iterator[tuple[str | None, Any]]:
     kind = type(value)
     # By the type itself: isinstance() asks the object, and a lazy one would query.
     if issubclass(kind, dict):
-        items = [(_name(key), item) for key, item in dict.items(value)]
+        # At one stroke: another thread may change it.
+        items = [(_name(key), item) for key, item in list(dict.items(value))]
         yield from items
         yield from named(items)
     elif issubclass(kind, tuple) and type(fields := getattr(kind, "_fields", None)) is tuple:

@@ -569,6 +569,11 @@ class TestShortCut:
         max_leaves=8,
     )
 
+    @pytest.mark.parametrize("patterns", [("*pin*", "pin"), ("pin", "*pin*")])
+    def test_a_pattern_and_a_name_in_it(self, patterns) -> None:
+        """A name that a receiver gives narrows no pattern of the site, nor the other way round."""
+        assert not Mask(patterns).leaves_alone('{"pinned": 1}')
+
     @given(st.dictionaries(TEXTS, DATA, max_size=4))
     def test_it_never_says_yes_where_something_is_masked(self, data) -> None:
         """Where it says that nothing is changed, the long way changes nothing."""
