@@ -47,13 +47,13 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _PAIRS = ("dict", "ordereddict")
 
 #: Parts of texts in which something is masked whatever the patterns are.
-_PIECES = {("key=", IN_QUERY), ("sig=", IN_QUERY), ("private_key___", None)}
+_ALWAYS, _ALWAYS_ALONE = "private_key___", {"key=": IN_QUERY, "sig=": IN_QUERY}
 
 
 class Mask:
     """The names and the values that are secret in one delivery; never shows them."""
 
-    __slots__ = ("_assignments", "_known", "_names", "_pieces", "_values", "reach")
+    __slots__ = ("_alone", "_assignments", "_known", "_names", "_pieces", "_values", "reach")
 
     def __init__(self, patterns: Iterable[str], values: Iterable[str] = ()) -> None:
         """
@@ -64,7 +64,13 @@ class Mask:
             values: Texts to replace wherever they stand, as ``forms.texts_of()`` gives them.
         """
         patterns = [*patterns]
-        self._pieces = frozenset({*map(_piece_of, patterns), *_PIECES})
+        parts = [re.split(r"[*?]", _plain(pattern)) for pattern in patterns]
+        #: What a text must have for a pattern to match a name in it: anywhere, or as it is there.
+        self._pieces = {_ALWAYS, *(max(each, key=len) for each in parts if len(each) > 1)}
+        if any("[" in pattern for pattern in patterns):
+            self._pieces.add("")  # Any text has it.
+        self._alone = {each[0]: _alone(each[0]) for each in parts if len(each) == 1}
+        self._alone |= _ALWAYS_ALONE
         translated = [fnmatch.translate(pattern.lower()) for pattern in patterns]
         self._names = re.compile("|".join(translated) or r"(?!)")
         self._known: dict[str, bool] = {}  #: Names that were asked for.
@@ -97,9 +103,11 @@ class Mask:
         """
         if self._values or len(text) > _MAX_SURE or "\\" in text or "://" in text:
             return False
-        plain = text.lower().replace("-", "_").replace(" ", "_")
-        for piece, alone in self._pieces:
-            if piece in plain and (alone is None or alone.search(plain)):
+        plain = _plain(text)
+        if any(map(plain.__contains__, self._pieces)):
+            return False
+        for name, alone in self._alone.items():
+            if name in plain and alone.search(plain):
                 return False
         return text.count("{") + text.count("[") < _MAX_DEPTH
 
@@ -215,16 +223,15 @@ def _mask_of_names(patterns: tuple[str, ...]) -> Mask:
     return Mask(patterns)
 
 
-def _piece_of(pattern: str) -> tuple[str, re.Pattern[str] | None]:
-    """Return what a text must have for *pattern* to match a name in it, and how it stands there."""
-    if "[" in pattern:
-        return "", None  # Any text has it.
-    parts = re.split(r"[*?]", pattern.lower().replace("-", "_").replace(" ", "_"))
-    if len(parts) > 1:
-        return max(parts, key=len), None
-    # Alone; and the label auth.user has no name auth in it.
-    name = re.escape(parts[0])
-    return parts[0], re.compile(rf"{name}(?<![a-z0-9]{name})(?![a-z0-9.])")
+def _plain(text: str) -> str:
+    return text.lower().replace("-", "_").replace(" ", "_")
+
+
+@functools.cache
+def _alone(name: str) -> re.Pattern[str]:
+    """Return what finds *name* where it stands alone; the label auth.user has no auth in it."""
+    name = re.escape(name)
+    return re.compile(rf"{name}(?<![a-z0-9]{name})(?![a-z0-9.])")
 
 
 def _names_in(key: Any, depth: int = 10) -> list[str]:
