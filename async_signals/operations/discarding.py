@@ -16,7 +16,7 @@ from ..ledger.turns import end
 from ..models import Delivery, Operation, State
 from ..signals import delivery_discarded
 from .frozen_set import freeze
-from .record import Item, begin, check_author, run
+from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
     import uuid
@@ -70,12 +70,11 @@ def discard(
         OperationError: *by* or *reason* is empty, or an id is not a UUID.
     """
     verb, using = Operation.Verb.DISCARD, using or alias()
-    check_author("discard deliveries", by, reason, needs_reason=True)
+    who = author("discard deliveries", by=by, via=via, reason=reason, needs_reason=True)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    operation = begin(
-        verb, using=using, target=str(filter), total=len(frozen), by=by, via=via, reason=reason
-    )
-    return run(operation, frozen, functools.partial(_discard, using, reason), progress)
+    drafted = draft(verb, who, target=str(filter), total=len(frozen))
+    operation = begin(drafted, using=using)
+    return run(operation, frozen, functools.partial(_discard, using, who.reason), progress)
 
 
 def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:

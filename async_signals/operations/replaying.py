@@ -16,7 +16,7 @@ from ..models import LIVE_STATES, Delivery, Operation, State
 from ..wire.envelope import dump, load
 from .frozen_set import freeze
 from .receivers import receiver_called
-from .record import Item, begin, check_author, run
+from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -62,13 +62,13 @@ def replay(
             receiver.
     """
     verb, using = Operation.Verb.REPLAY, using or alias()
-    check_author("replay deliveries", by, reason)
+    who = author("replay deliveries", by=by, via=via, reason=reason)
     names = [to] if isinstance(to, str) else to
     targets = list(dict.fromkeys(receiver_called(name, "replay to") for name in names))
     frozen = freeze(verb, filter, using=using, limit=limit)
     words = f"{filter} to={','.join(each.name for each in targets)}" if targets else str(filter)
     total = len(frozen) * max(1, len(targets))
-    operation = begin(verb, using=using, target=words, total=total, by=by, via=via, reason=reason)
+    operation = begin(draft(verb, who, target=words, total=total), using=using)
     return run(operation, frozen, functools.partial(_replay, using, targets, {}), progress)
 
 

@@ -12,7 +12,7 @@ from ..ledger.clock import Now, is_past
 from ..ledger.turns import leave
 from ..models import Delivery, Operation, State
 from .frozen_set import freeze
-from .record import Item, begin, check_author, run
+from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
     import uuid
@@ -69,11 +69,10 @@ def retry(
         OperationError: *by* is empty, or an id is not a UUID.
     """
     verb, using = Operation.Verb.RETRY, using or alias()
-    check_author("retry deliveries", by, reason)
+    who = author("retry deliveries", by=by, via=via, reason=reason)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    operation = begin(
-        verb, using=using, target=str(filter), total=len(frozen), by=by, via=via, reason=reason
-    )
+    drafted = draft(verb, who, target=str(filter), total=len(frozen))
+    operation = begin(drafted, using=using)
     return run(operation, frozen, functools.partial(_retry, using), progress)
 
 
