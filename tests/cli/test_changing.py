@@ -170,6 +170,32 @@ def test_limit(manage, add) -> None:
     assert states() == ["failed", "pending", "pending"]
 
 
+def test_a_dry_run_names_what_is_taken(manage, add) -> None:
+    """With --limit it names those that are changed then: the oldest, in whatever order typed."""
+    now = timezone.now()
+    new, old = add(sent_at=now), add(sent_at=now - dt.timedelta(days=1))
+
+    for verb in (["retry"], ["replay"], ["discard", "--reason", "x"]):
+        args = [*verb, new.pk, old.pk, "--limit", 1, "--json"]
+        [planned] = manage(*args, "--dry-run").document["items"]
+        [done] = manage(*args, "--yes").document["items"]
+        assert planned["id"] == done["id"] == str(old.pk)
+        Delivery.objects.filter(pk=old.pk).update(state="failed", due_at=None)
+
+
+def test_a_dry_run_of_prune_names_what_goes(manage, add) -> None:
+    """The same that are deleted then: the oldest."""
+    days = [dt.timedelta(days=days) for days in (2, 40, 3)]
+    rows = [add(State.SUCCEEDED, sent_at=timezone.now() - each) for each in days]
+    Delivery.objects.filter(pk=rows[1].pk).update(state="discarded")
+
+    document = manage("prune", "--limit", 2, "--dry-run", "--json").document
+    assert manage("prune", "--limit", 2, "--yes").code == 0
+
+    assert [each["id"] for each in document["items"]] == [str(rows[1].pk), str(rows[2].pk)]
+    assert Delivery.objects.get().pk == rows[0].pk
+
+
 def test_discard_wants_a_reason(manage, add) -> None:
     """Nothing is given up without a reason."""
     row = add()
