@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from async_signals import operations
+from async_signals.admin import DeliveryAdminMixin
 from async_signals.models import Event, State, Turn
 from async_signals.stats import Filter
 from tests.ledger.conftest import make, save
@@ -147,6 +148,25 @@ def test_causes_and_replays_are_linked(ana) -> None:
         assert f'href="{page(other)}"' in text
     assert str(gone) in text
     assert f'href="{page(third)}"' in ana.get(page(replay)).content.decode()
+
+
+def test_what_a_site_hides_is_no_relative(ana, monkeypatch) -> None:
+    """What get_queryset() leaves out has no page, and stands on none of another delivery."""
+    whole = DeliveryAdminMixin.get_queryset
+    monkeypatch.setattr(
+        DeliveryAdminMixin,
+        "get_queryset",
+        lambda self, request: whole(self, request).exclude(receiver="payroll.pay"),
+    )
+    hidden = add(receiver="payroll.pay")
+    caused = add(cause=hidden.pk)
+    again = add(receiver="payroll.pay", replay_of_id=caused.pk)
+
+    text = ana.get(page(caused)).content.decode()
+
+    assert "payroll" not in text
+    assert str(again.pk) not in text
+    assert ana.get(page(hidden)).status_code == 302
 
 
 def test_a_circle_of_causes_ends(ana) -> None:
