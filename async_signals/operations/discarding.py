@@ -15,7 +15,7 @@ from ..ledger.records import delivery_of
 from ..ledger.turns import end
 from ..models import Delivery, Operation, State
 from ..signals import delivery_discarded
-from .frozen_set import freeze
+from .frozen_set import freeze, in_time
 from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..stats import Filter
     from .record import Progress
 
-__all__ = ["discard"]
+__all__ = ["FITS", "discard"]
 
 #: What becomes of a delivery, by its state; True: it may be discarded.
 _OUTCOMES = {
@@ -40,6 +40,8 @@ _OUTCOMES_WHEN_DUE = _OUTCOMES | {
     State.PUBLISHED: (True, "discarded: no worker had claimed it in time"),
     State.RUNNING: (True, "discarded: its lease was over"),
 }
+#: Which it changes.
+FITS = in_time(_OUTCOMES, _OUTCOMES_WHEN_DUE)
 
 
 def discard(

@@ -6,16 +6,19 @@ import dataclasses
 import uuid
 from typing import TYPE_CHECKING
 
+from django.db.models import Q
+
+from ..ledger.clock import Now
 from ..models import LIVE_STATES, Delivery, Operation, State
 from ..stats import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.db.models import QuerySet
 
 
-__all__ = ["BATCH", "FrozenSet", "candidates", "freeze"]
+__all__ = ["BATCH", "FrozenSet", "candidates", "freeze", "in_time"]
 
 #: Deliveries that are changed in one transaction.
 BATCH = 500
@@ -57,6 +60,18 @@ def candidates(verb: str, filter: Filter, *, using: str) -> QuerySet[Delivery]: 
     if not filter.ids and not filter.state and verb in _MEANT:
         found = found.filter(state__in=_MEANT[Operation.Verb(verb)])
     return found
+
+
+def in_time(
+    outcomes: Mapping[State, tuple[bool, str]], outcomes_when_due: Mapping[State, tuple[bool, str]]
+) -> Q:
+    """Return which deliveries an operation changes, by their state, and where they are due."""
+    is_due = Q(due_at__lte=Now())
+    early, late = (
+        [state for state, (changes, _) in each.items() if changes]
+        for each in (outcomes, outcomes_when_due)
+    )
+    return (Q(state__in=early) & ~is_due) | (Q(state__in=late) & is_due)
 
 
 def freeze(

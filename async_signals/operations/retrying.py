@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from django.db.models import Q
 from django.db.models.functions import Length
 
 from ..ledger import alias
 from ..ledger.clock import Now, is_past
 from ..ledger.turns import leave
 from ..models import Delivery, Operation, State
-from .frozen_set import freeze
+from .frozen_set import freeze, in_time
 from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..stats import Filter
     from .record import Progress
 
-__all__ = ["retry"]
+__all__ = ["FITS", "retry"]
 
 #: What becomes of a delivery, by its state; True: it may be retried.
 _OUTCOMES = {
@@ -37,6 +38,8 @@ _OUTCOMES_WHEN_DUE = _OUTCOMES | {
     State.PUBLISHED: (True, "retried: no worker had claimed it in time"),
     State.RUNNING: (True, "retried: its lease was over"),
 }
+#: Which it changes.
+FITS = in_time(_OUTCOMES, _OUTCOMES_WHEN_DUE) & ~Q(envelope="")
 
 
 def retry(

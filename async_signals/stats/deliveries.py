@@ -18,12 +18,16 @@ from .relatives import Cause, causes_of, replays_of
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Sequence
 
     from django.db.models import QuerySet
 
-__all__ = ["HEX_DIGITS", "DeliveryView", "count", "deliveries", "matching", "show"]
+__all__ = ["HEX_DIGITS", "DeliveryView", "count", "deliveries", "existing", "matching", "show"]
 
 HEX_DIGITS = 32  # Of a UUID.
+
+#: Ids that one query names.
+CHUNK = 500
 
 #: What a delivery has of its own, and nobody asks of those that it has to do with.
 LARGE_TEXTS = ("envelope", "payload")
@@ -137,6 +141,13 @@ def matching(prefix: str, *, using: str | None = None) -> uuid.UUID | None:
     first, last = _between(prefix)  # A range of the primary key.
     rows = Delivery.objects.using(using or alias()).filter(pk__gte=first, pk__lte=last)
     return only_one(prefix, list(rows.order_by("pk").values_list("pk", flat=True)[:NAMED_IDS]))
+
+
+def existing(keys: Sequence[uuid.UUID], *, using: str | None = None) -> set[uuid.UUID]:
+    """Return those of *keys* that deliveries have: 1 query for each 500."""
+    rows = Delivery.objects.using(using or alias()).order_by().values_list("pk", flat=True)
+    chunks = (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+    return {key for chunk in chunks for key in rows.filter(pk__in=chunk)}
 
 
 def only_one(prefix: str, found: list[uuid.UUID]) -> uuid.UUID | None:
