@@ -7,6 +7,7 @@ import uuid
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.dispatch import Signal
 from django.utils import timezone
 
 from async_signals import operations
@@ -272,3 +273,17 @@ def test_who_is_held_and_who_holds(ana) -> None:
     assert f"held by {first.pk}" in ana.get(LIST).content.decode()
     assert f"held by {first.pk}" in ana.get(page(second)).content.decode()
     assert "1 delivery that is to run after it" in ana.get(page(first)).content.decode()
+
+
+def test_a_receiver_and_its_former_names(ana, connect) -> None:
+    """The filter by receiver finds what was stored before it was renamed."""
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="shop.new", aliases=["shop.old"], robust=True)
+    rows = {add(receiver=name).pk for name in ("shop.new", "shop.old")}
+    add(receiver="shop.other")
+
+    for name in ("shop.new", "shop.old"):
+        found = ana.get(f"{LIST}?receiver={name}").context["cl"].result_list
+        assert {each.pk for each in found} == rows
