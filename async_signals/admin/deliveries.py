@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -21,7 +22,6 @@ from .choice import Choice
 from .filters import FILTERS
 from .names import names_for
 from .operating import OperatingMixin
-from .relatives import causes_of, replays_of, with_relatives
 from .search import search
 from .timeline import steps_of
 from .verbs import RETRY, VERBS
@@ -89,7 +89,9 @@ class DeliveryAdminMixin(OperatingMixin):
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Delivery | None:
         """Return a delivery with all that is known of it, as ``delivery.view``; None: no such."""
-        among = with_relatives(self.get_queryset(request))
+        rows = self.get_queryset(request)
+        pauses = Pause.objects.using(rows.db).filter(receiver=OuterRef("receiver"))
+        among = rows.annotate(is_paused=Exists(pauses))
         try:
             view = stats.show(object_id, among=among)
         except (OperationError, ValidationError):
@@ -99,24 +101,22 @@ class DeliveryAdminMixin(OperatingMixin):
 
     def page_context(self, request: HttpRequest, row: Any, links: Links) -> dict[str, Any]:
         """Return what the page of a delivery shows."""
-        using = row._state.db
         possible = [verb for verb in VERBS.values() if verb.fits(row) and self.may(request, verb)]
         now = Choice(verb=RETRY.name, ids=(str(row.pk),), back=self.page_of(row.pk))
-        items = row.view.operations
-        replays = replays_of(row, using) if row.has_replays else []
+        view = row.view
         return {
             "title": _("Delivery to %(receiver)s") % {"receiver": row.receiver},
             "state": columns.state_of(row),
             "next": columns.next_words(row),
             "payload": readable(row.payload),
-            "steps": steps_of(row.view.attempts),
+            "steps": steps_of(view.attempts),
             "about": links.to_object(row.event),
             "event_url": links.to(Event, row.event_id),
             "original_url": links.to(Delivery, row.replay_of_id) if row.replay_of_id else "",
             "holder_url": links.to(Delivery, row.held_by) if row.held_by else "",
-            "causes": [(each, links.to(Delivery, each.key)) for each in causes_of(row, using)],
-            "replays": [(each, links.to(Delivery, each.pk)) for each in replays],
-            "audit": [(item, links.to(Operation, item.operation_id)) for item in items],
+            "causes": [(each, links.to(Delivery, each.key)) for each in view.causes],
+            "replays": [(each, links.to(Delivery, each.pk)) for each in view.replays],
+            "audit": [(item, links.to(Operation, item.operation_id)) for item in view.operations],
             "verbs": [verb for verb in possible if verb is not RETRY],
             "retry_now": now.signed(request) if RETRY in possible else "",
             "pause": self._pause_link(request, row, links),

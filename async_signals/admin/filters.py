@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..models import State
+from ..stats import Filter
 from .columns import breakable
 from .names import CHOICES, names_for
 
@@ -45,11 +46,15 @@ class ByName(SimpleListFilter):
 
 
 class ReceiverFilter(ByName):
-    """Deliveries to one receiver."""
+    """Deliveries to one receiver, under any name that it has or had."""
 
     title = _("receiver")
     parameter_name = "receiver"
     names = "receivers"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the deliveries to it."""
+        return Filter(receiver=self.value() or None).apply(queryset)
 
 
 class SignalFilter(ByName):

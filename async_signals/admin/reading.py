@@ -74,6 +74,18 @@ class ReadOnlyMixin(Reading):
             return None
         return super().get_object(request, object_id, from_field)
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Turn all of the order with its first column: so an index has it from either end."""
+        parent: Any = super().get_changelist(request, **kwargs)
+
+        class IndexedList(parent):  # type: ignore[misc]
+            def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+                first, *others = super().get_ordering(request, queryset)
+                turn = "-" if str(first).startswith("-") else ""
+                return [first, *(f"{turn}pk" if str(x) in ("pk", "-pk") else x for x in others)]
+
+        return IndexedList
+
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         """Tell the rows of the list what this user may open, as ``row.links``."""
         changelist = super().get_changelist_instance(request)

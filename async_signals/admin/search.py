@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q
-
+from ..ledger.mentions import meant_by
 from ..models import Event
 
 if TYPE_CHECKING:
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 __all__ = ["search"]
-
-#: Events of an object with a UUID that are looked at: the newest.
-EVENTS = 1000
 
 
 def search(queryset: QuerySet[Any], text: str, receivers: Iterable[str]) -> QuerySet[Any]:
@@ -36,14 +32,11 @@ def search(queryset: QuerySet[Any], text: str, receivers: Iterable[str]) -> Quer
     meant = [name for name in receivers if text.lower() in name.lower()]
     if meant and not text.isdigit():
         return queryset.filter(receiver__in=meant)
-    about = _events_about(text, queryset.db).values("pk")
     try:
         key = uuid.UUID(text)
     except ValueError:
-        return queryset.filter(event__in=about)
-    # Read apart: no database takes its indexes where "or" stands before a subquery.
-    events = [key, *about.order_by("-pk").values_list("pk", flat=True)[:EVENTS]]
-    return queryset.filter(Q(pk=key) | Q(event__in=events))
+        return queryset.filter(event__in=_events_about(text, queryset.db).values("pk"))
+    return queryset.filter(pk__in=meant_by(key, text, using=queryset.db))
 
 
 def _events_about(text: str, using: str) -> QuerySet[Event]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["add_verbs"]
 
 EXIT_CODES = (
-    "exit codes: 0 all is well; 1 problems were found, or nothing matched; 2 it was used wrongly; "
+    "exit codes: 0 all is well; 1 something is broken, or nothing matched; 2 it was used wrongly; "
     "69 no worker or broker answers. The documents of --json are described in docs/command.md."
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 
 from .. import operations
+from ..operations import Rehearsal
 from ..stats import Filter
 from . import documents
 from .progress_bar import progress_bar
@@ -45,12 +46,20 @@ def change(terminal: Terminal, options: dict[str, Any]) -> int:
             returncode=USAGE,
         )
     using = database_of(options)
-    arguments = {"limit": options["limit"], "reason": options["reason"], "using": using}
-    if verb == "replay":
-        arguments["to"] = options["to"]
+    to = {"to": options["to"]} if verb == "replay" else {}
+    run = functools.partial(
+        getattr(operations, verb),
+        wanted,
+        limit=options["limit"],
+        reason=options["reason"],
+        using=using,
+        **to,
+    )
     found = operations.candidates(verb, wanted, using=using)
-    run = functools.partial(getattr(operations, verb), wanted, **arguments)
-    return _counted(terminal, options, found, run, f"({wanted})")
+    planned = operations.rehearse(
+        verb, wanted, limit=options["limit"], cap=CAP + 1, using=using, **to
+    )
+    return _counted(terminal, options, found, planned, run, f"({wanted})")
 
 
 def prune(terminal: Terminal, options: dict[str, Any]) -> int:
@@ -64,27 +73,28 @@ def prune(terminal: Terminal, options: dict[str, Any]) -> int:
         reason=options["reason"],
         using=using,
     )
-    return _counted(terminal, options, found, run, "whose time is over")
+    number = found[: options["limit"] or CAP + 1].count()
+    planned = Rehearsal(total=number, changed=number)
+    return _counted(terminal, options, found, planned, run, "whose time is over")
 
 
 def _counted(
     terminal: Terminal,
     options: dict[str, Any],
     found: QuerySet[Delivery],
+    planned: Rehearsal,
     run: Callable[..., Operation],
     which: str,
 ) -> int:
-    """Count, ask, do, report."""
-    verb, limit = options["verb"], options["limit"]
-    number = found[: CAP + 1 if limit is None else limit].count()
-    words = f"{f'{CAP}+' if number > CAP else number} deliver{'y' if number == 1 else 'ies'}"
+    """Say how many, ask, do, report."""
+    verb, number, words = options["verb"], planned.total, _words(planned, options["limit"])
     if number == 0 and verb != "prune":
         terminal.document({"dry_run": options["dry_run"], "total": 0, "changed": 0, "items": []})
         terminal.line(f"Nothing to {verb}: no delivery matches {which}.")
         terminal.next("failures", "list")
         return NOTHING
     if options["dry_run"]:
-        return _rehearse(terminal, verb, found, number, f"{words} {which}")
+        return _rehearse(terminal, verb, found, planned, f"{words} {which}")
     if not options["yes"]:
         answer = terminal.ask(f"{verb.capitalize()} {words} {which}?")
         if answer is None:
@@ -102,15 +112,25 @@ def _counted(
     return _report(terminal, done)
 
 
+def _words(planned: Rehearsal, limit: int | None) -> str:
+    """Return how many: "2 deliveries", and "1 of 2 deliveries" where the other one is left."""
+    is_cut = limit is None and planned.total > CAP
+    some = f"{planned.changed} of " if planned.changed < planned.total else ""
+    number = f"{CAP}+" if is_cut else planned.total
+    return f"{some}{number} deliver{'y' if planned.total == 1 else 'ies'}"
+
+
 def _rehearse(
-    terminal: Terminal, verb: str, found: QuerySet[Delivery], number: int, words: str
+    terminal: Terminal, verb: str, found: QuerySet[Delivery], planned: Rehearsal, words: str
 ) -> int:
+    number = planned.total
     rows = list(found.order_by("sent_at", "pk").only("receiver", "state")[: min(number, NAMED)])
     terminal.document(
         {
             "dry_run": True,
             "total": number,
             "changed": 0,
+            "would_change": planned.changed,
             "items": [{"id": str(row.pk), "changed": False, "outcome": row.state} for row in rows],
         }
     )
@@ -124,7 +144,7 @@ def _rehearse(
     if number > len(rows):
         terminal.line(f"... and {number - len(rows)} more.")
     terminal.next("list", "failures")
-    return DONE if number else NOTHING
+    return DONE if planned.changed else NOTHING
 
 
 def _report(terminal: Terminal, done: Operation) -> int:
@@ -167,8 +187,12 @@ def pause_or_resume(terminal: Terminal, options: dict[str, Any]) -> int:
 
 
 def account() -> str:
-    """Return the name of the host's account that runs the command."""
+    """Return the name of the host's account that runs the command; not what LOGNAME says it is."""
     try:
+        import pwd  # noqa: PLC0415  (Windows has none)
+    except ImportError:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # In a container, a number without a name.
-        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # In a container, a number without a name.
+        return f"uid {os.getuid()}"

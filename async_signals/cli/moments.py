@@ -42,10 +42,11 @@ def moment(text: str) -> dt.datetime:
     Return the aware time that *text* means: so long ago, or a date, with or without a time.
 
     Raises:
-        ArgumentTypeError: It is none of these.
+        ArgumentTypeError: It is none of these, or more than a century away.
     """
+    now = timezone.now()
     try:
-        return timezone.now() - duration(text)
+        return now - duration(text)
     except argparse.ArgumentTypeError:
         pass
     try:
@@ -58,6 +59,12 @@ def moment(text: str) -> dt.datetime:
         raise argparse.ArgumentTypeError(
             f"cannot read the time {text!r}: expected how long ago, as in 2h, or a date, as in "
             "2026-01-31 or 2026-01-31T12:00."
+        )
+    # Before it is put into a time zone, which for the last and the first days there are overflows.
+    if abs(found.replace(tzinfo=dt.UTC) - now) > LONGEST:
+        raise argparse.ArgumentTypeError(
+            f"cannot take the time {text!r}: expected one at most {LONGEST.days}d away, got: the "
+            f"year {found.year}."
         )
     return timezone.make_aware(found) if timezone.is_naive(found) else found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
@@ -18,8 +19,7 @@ from .moments import moment
 
 if TYPE_CHECKING:
     import argparse
-    import uuid
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 __all__ = ["add_database", "add_filter", "add_ids", "database_of", "filter_of", "short_ids"]
 
@@ -87,7 +87,7 @@ def filter_of(options: Mapping[str, Any]) -> Filter:
             f"cannot filter by state {state!r}: expected one of {sorted(State.values)}.{hint}"
         )
     return Filter(
-        ids=tuple(str(_found_id(text, using)) for text in options.get("ids", ())),
+        ids=_found_ids(options.get("ids", ()), using),
         receiver=receiver,
         signal=options["signal"],
         state=state,
@@ -112,16 +112,24 @@ def short_ids(keys: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
     return {key: short[str(key)] for key in keys}
 
 
-def _found_id(text: str, using: str) -> uuid.UUID | str:
+def _found_ids(texts: Iterable[str], using: str) -> tuple[str, ...]:
     """
-    Return the id that begins with *text*; a full one as it is, whether it exists or not.
+    Return the ids that begin with these texts.
 
     Raises:
         OperationError: No delivery has an id that begins so, or several have.
     """
+    whole = Filter(ids=tuple(text for text in texts if len(text.replace("-", "")) == HEX_DIGITS))
+    there = stats.existing(whole.keys, using=using)
+    return tuple(str(_found_id(text, there, using)) for text in texts)
+
+
+def _found_id(text: str, there: Collection[uuid.UUID], using: str) -> uuid.UUID:
     if len(text.replace("-", "")) == HEX_DIGITS:
-        return text
-    found = stats.matching(text, using=using)
+        key = uuid.UUID(text)
+        found = key if key in there else None
+    else:
+        found = stats.matching(text, using=using)
     if found is None:
         raise OperationError(
             f"cannot find delivery {text!r}: expected the beginning of an id in the ledger, got: "

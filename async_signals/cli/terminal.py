@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cell", "Terminal", "printable"]
 
-#: What could move the cursor or colour the screen of whoever reads an error's message.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What could move the cursor or colour the screen of whoever reads an error's message; and what no
+#: terminal takes: bytes of arguments that are no text.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 #: Colours of rich, by the roles of Django's style.
 _RICH = {"SUCCESS": "green", "WARNING": "yellow", "ERROR": "red", "MIGRATE_HEADING": "bold cyan"}
@@ -79,12 +80,16 @@ class Terminal:
             self._plain_table(headers, cells)
 
     def ask(self, question: str) -> bool | None:
-        """Return whether a person says yes; None: there is nobody to ask."""
+        """Return whether a person says yes, which Ctrl-C is not; None: there is nobody to ask."""
         if not sys.stdin.isatty():
             return None
         self.err.write(f"{question} [y/N] ", ending="")
         self.err.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        try:
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+        except KeyboardInterrupt:
+            self.err.write("")
+            return False
 
     def _plain_table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         titles = [Cell(header, "MIGRATE_HEADING") for header in headers]

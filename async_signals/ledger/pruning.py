@@ -33,8 +33,7 @@ def prune(using: str) -> Iterator[int]:
     rows = prunable(using)
     while number := prune_deliveries(rows, CHUNK):
         yield number
-    for records in _records(using):
-        yield from _delete(records)
+    yield from prune_records(using)
 
 
 def prunable(
@@ -83,19 +82,32 @@ def prune_deliveries(rows: QuerySet[Delivery], size: int) -> int:
     return len(found)
 
 
-def prune_records(using: str) -> int:
-    """Delete receipts, unique events, operations and groups whose time is over; return how many."""
-    return sum(number for records in _records(using) for number in _delete(records))
+def prune_records(using: str, *, but: Operation | None = None) -> Iterator[int]:
+    """
+    Delete receipts, unique events, operations and groups whose time is over.
+
+    One batch with each step; yields how many rows.
+
+    Args:
+        using: Alias of the ledger's database.
+        but: An operation that is kept, however old: the one that asks for it.
+    """
+    for records in _records(using, but):
+        yield from _delete(records)
 
 
-def _records(using: str) -> list[Callable[[], QuerySet[Any]]]:
+def _records(using: str, but: Operation | None) -> list[Callable[[], QuerySet[Any]]]:
     before = _ago(get_settings().keep_handled)
     deliveries = Delivery._base_manager.using(using)
     in_group = deliveries.filter(fingerprint=OuterRef("fingerprint"))
     return [
         lambda: _receipts(using),
         lambda: UniqueEvent._base_manager.using(using).filter(expires_at__lt=Now()),
-        lambda: Operation._base_manager.using(using).filter(started_at__lt=before),
+        lambda: (
+            Operation._base_manager.using(using)
+            .filter(started_at__lt=before)
+            .exclude(pk__in=() if but is None or but._state.adding else (but.pk,))
+        ),
         lambda: (
             FailureGroup._base_manager.using(using)
             .filter(last_at__lt=before)

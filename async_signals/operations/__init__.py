@@ -13,16 +13,19 @@ from .frozen_set import candidates
 from .pausing import pause, resume
 from .pruning import prunable, prune
 from .receivers import known_name
+from .rehearsing import Rehearsal, rehearse
 from .replaying import replay
 from .retrying import retry
 
 __all__ = [
+    "Rehearsal",
     "candidates",
     "discard",
     "known_name",
     "pause",
     "prunable",
     "prune",
+    "rehearse",
     "replay",
     "resume",
     "retry",

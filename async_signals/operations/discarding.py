@@ -15,8 +15,8 @@ from ..ledger.records import delivery_of
 from ..ledger.turns import end
 from ..models import Delivery, Operation, State
 from ..signals import delivery_discarded
-from .frozen_set import freeze
-from .record import Item, begin, check_author, run
+from .frozen_set import freeze, in_time
+from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
     import uuid
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..stats import Filter
     from .record import Progress
 
-__all__ = ["discard"]
+__all__ = ["FITS", "discard"]
 
 #: What becomes of a delivery, by its state; True: it may be discarded.
 _OUTCOMES = {
@@ -40,6 +40,8 @@ _OUTCOMES_WHEN_DUE = _OUTCOMES | {
     State.PUBLISHED: (True, "discarded: no worker had claimed it in time"),
     State.RUNNING: (True, "discarded: its lease was over"),
 }
+#: Which it changes.
+FITS = in_time(_OUTCOMES, _OUTCOMES_WHEN_DUE)
 
 
 def discard(
@@ -70,12 +72,11 @@ def discard(
         OperationError: *by* or *reason* is empty, or an id is not a UUID.
     """
     verb, using = Operation.Verb.DISCARD, using or alias()
-    check_author("discard deliveries", by, reason, needs_reason=True)
+    who = author("discard deliveries", by=by, via=via, reason=reason, needs_reason=True)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    operation = begin(
-        verb, using=using, target=str(filter), total=len(frozen), by=by, via=via, reason=reason
-    )
-    return run(operation, frozen, functools.partial(_discard, using, reason), progress)
+    drafted = draft(verb, who, target=str(filter), total=len(frozen))
+    operation = begin(drafted, using=using)
+    return run(operation, frozen, functools.partial(_discard, using, who.reason), progress)
 
 
 def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:

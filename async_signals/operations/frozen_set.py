@@ -6,16 +6,19 @@ import dataclasses
 import uuid
 from typing import TYPE_CHECKING
 
+from django.db.models import Q
+
+from ..ledger.clock import Now
 from ..models import LIVE_STATES, Delivery, Operation, State
 from ..stats import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.db.models import QuerySet
 
 
-__all__ = ["BATCH", "FrozenSet", "candidates", "freeze"]
+__all__ = ["BATCH", "FrozenSet", "candidates", "freeze", "in_time"]
 
 #: Deliveries that are changed in one transaction.
 BATCH = 500
@@ -59,6 +62,18 @@ def candidates(verb: str, filter: Filter, *, using: str) -> QuerySet[Delivery]: 
     return found
 
 
+def in_time(
+    outcomes: Mapping[State, tuple[bool, str]], outcomes_when_due: Mapping[State, tuple[bool, str]]
+) -> Q:
+    """Return which deliveries an operation changes, by their state, and where they are due."""
+    is_due = Q(due_at__lte=Now())
+    early, late = (
+        [state for state, (changes, _) in each.items() if changes]
+        for each in (outcomes, outcomes_when_due)
+    )
+    return (Q(state__in=early) & ~is_due) | (Q(state__in=late) & is_due)
+
+
 def freeze(
     verb: str,
     filter: Filter,  # noqa: A002
@@ -69,10 +84,23 @@ def freeze(
     """
     Return the ids of the deliveries that match now, the oldest first, at most *limit*.
 
-    Ids that are named by themselves are taken as they are, so that each gets its answer.
+    Ids that are named by themselves are all taken, so that each gets its answer; those that no
+    delivery has come last.
     """
     if filter.ids and dataclasses.replace(filter, ids=()) == Filter():
-        return FrozenSet(b"".join(key.bytes for key in filter.keys[:limit]))
+        return FrozenSet(b"".join(key.bytes for key in _oldest_first(filter.keys, using)[:limit]))
     found = candidates(verb, filter, using=using).order_by("sent_at", "pk")
     ids = found.values_list("pk", flat=True)[:limit]
     return FrozenSet(b"".join(key.bytes for key in ids.iterator(chunk_size=10_000)))
+
+
+def _oldest_first(keys: Sequence[uuid.UUID], using: str) -> list[uuid.UUID]:
+    """Return the keys in the order in which a query of deliveries would have them."""
+    rows = Delivery.objects.using(using).order_by().values_list("pk", "sent_at")
+    sent_at = {
+        key: sent
+        for start in range(0, len(keys), BATCH)  # A query takes so many, but not any number.
+        for key, sent in rows.filter(pk__in=keys[start : start + BATCH])
+    }
+    there = sorted(sent_at, key=lambda key: (sent_at[key], key))
+    return [*there, *(key for key in keys if key not in sent_at)]

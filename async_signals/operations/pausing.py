@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from django.db import transaction
 from django.utils import timezone
 
 from .. import registry
@@ -9,7 +12,10 @@ from ..exceptions import OperationError, ReceiverNotFoundError
 from ..ledger import alias, aliases, pausing
 from ..models import Operation, Pause
 from .receivers import known_name
-from .record import begin, check_author, finish
+from .record import author, begin, count, draft, finish
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["pause", "resume"]
 
@@ -25,13 +31,16 @@ def pause(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Oper
         OperationError: *by* is empty, or nobody knows the receiver, or it is a plain one.
     """
     using = alias()
-    check_author("pause a receiver", by, reason)
+    who = author("pause a receiver", by=by, via=via, reason=reason)
     name = known_name(receiver, "pause", using=aliases())
     _check_robust(name)
-    _, changed = Pause.objects.using(using).get_or_create(
-        receiver=name, defaults={"since": timezone.now(), "by": by[:255], "reason": reason}
-    )
-    return _written_down(Operation.Verb.PAUSE, name, changed, using, by, via, reason)
+    since = {"since": timezone.now(), "by": who.by, "reason": who.reason}
+
+    def change() -> bool:
+        return Pause.objects.using(using).get_or_create(receiver=name, defaults=since)[1]
+
+    drafted = draft(Operation.Verb.PAUSE, who, target=f"receiver={name}", total=1)
+    return _written_down(drafted, using, change)
 
 
 def resume(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Operation:
@@ -44,10 +53,14 @@ def resume(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Ope
         OperationError: *by* is empty, or nobody knows the receiver.
     """
     using = alias()
-    check_author("resume a receiver", by, reason)
+    who = author("resume a receiver", by=by, via=via, reason=reason)
     name = known_name(receiver, "resume", using=aliases())
-    deleted, _ = Pause.objects.using(using).filter(receiver=name).delete()
-    return _written_down(Operation.Verb.RESUME, name, deleted > 0, using, by, via, reason)
+
+    def change() -> bool:
+        return Pause.objects.using(using).filter(receiver=name).delete()[0] > 0
+
+    drafted = draft(Operation.Verb.RESUME, who, target=f"receiver={name}", total=1)
+    return _written_down(drafted, using, change)
 
 
 def _check_robust(name: str) -> None:
@@ -62,19 +75,12 @@ def _check_robust(name: str) -> None:
         )
 
 
-def _written_down(
-    verb: str,
-    name: str,
-    changed: bool,  # noqa: FBT001
-    using: str,
-    by: str,
-    via: str,
-    reason: str,
-) -> Operation:
+def _written_down(operation: Operation, using: str, change: Callable[[], bool]) -> Operation:
+    """Change, and write it down: both or neither."""
+    with transaction.atomic(using=using):
+        begin(operation, using=using)
+        changed = change()
+        count(operation, changed=int(changed), unchanged=int(not changed))
+        finish(operation)
     pausing.forget()
-    operation = begin(
-        verb, using=using, target=f"receiver={name}", total=1, by=by, via=via, reason=reason
-    )
-    operation.changed, operation.unchanged = (1, 0) if changed else (0, 1)
-    operation.save(using=operation._state.db, update_fields=["changed", "unchanged"])
-    return finish(operation)
+    return operation

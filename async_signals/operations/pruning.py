@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.utils import timezone
 
-from ..ledger import alias, pruning
+from ..ledger import alias, begin_writing, pruning
 from ..models import Operation
-from .record import begin, check_author, finish
+from .record import author, begin, count, draft, finish
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -34,8 +35,9 @@ def prune(
     """
     Delete successes, discarded deliveries, receipts and records whose time is over.
 
-    Failed deliveries are kept, however old. It deletes in batches and writes no item for each;
-    where there was nothing to delete, the operation is returned but not stored.
+    Failed deliveries are kept, however old. It deletes in batches, writes down how many together
+    with each, and no item for each delivery; where there was nothing to delete, the operation is
+    returned but not stored.
 
     Args:
         older_than: How long a delivery must be done; None: ``KEEP_SUCCEEDED`` for successes,
@@ -51,21 +53,14 @@ def prune(
         OperationError: *by* is empty.
     """
     using = using or alias()
-    check_author("prune the ledger", by, reason)
-    pruned = _in_batches(prunable(older_than, using=using), limit, progress)
-    others = pruning.prune_records(using)
+    who = author("prune the ledger", by=by, via=via, reason=reason)
     target = f"done for {older_than}" if older_than is not None else "done for as long as is kept"
-    words = f"{target}; {others} receipts and records"
-    if not pruned and not others:
-        now = timezone.now()
-        return Operation(
-            verb=Operation.Verb.PRUNE, by=by, via=via, target=words, started_at=now, finished_at=now
-        )
-    operation = begin(
-        Operation.Verb.PRUNE, using=using, target=words, total=pruned, by=by, via=via, reason=reason
-    )
-    operation.changed = pruned
-    operation.save(using=operation._state.db, update_fields=["changed"])
+    operation = draft(Operation.Verb.PRUNE, who, target=target)
+    _prune_deliveries(operation, prunable(older_than, using=using), limit, progress)
+    _prune_records(operation, using)
+    if operation._state.adding:
+        operation.finished_at = timezone.now()
+        return operation
     return finish(operation)
 
 
@@ -75,14 +70,37 @@ def prunable(older_than: dt.timedelta | None = None, *, using: str) -> QuerySet[
     return pruning.prunable(using, succeeded=seconds, handled=seconds)
 
 
-def _in_batches(rows: QuerySet[Delivery], limit: int | None, progress: Progress | None) -> int:
-    pruned = 0
-    while limit is None or pruned < limit:
-        size = pruning.CHUNK if limit is None else min(pruning.CHUNK, limit - pruned)
-        number = pruning.prune_deliveries(rows, size)
-        pruned += number
+def _prune_deliveries(
+    operation: Operation, rows: QuerySet[Delivery], limit: int | None, progress: Progress | None
+) -> None:
+    if limit is not None:  # Only then does it matter which go first.
+        rows = rows.order_by("sent_at", "pk")
+    number = size = 1
+    while number == size and (limit is None or operation.changed < limit):
+        size = pruning.CHUNK if limit is None else min(pruning.CHUNK, limit - operation.changed)
+        with transaction.atomic(using=rows.db):
+            number = pruning.prune_deliveries(rows, size)
+            _write_down(operation, rows.db, deliveries=number)
         if progress is not None and number:
-            progress(pruned, pruned)
-        if number < size:
-            break
-    return pruned
+            progress(operation.changed, operation.changed)
+
+
+def _prune_records(operation: Operation, using: str) -> None:
+    target, others, number = operation.target, 0, 1
+    steps = pruning.prune_records(using, but=operation)
+    while number:
+        with transaction.atomic(using=using):
+            begin_writing(using)
+            number = next(steps, 0)
+            others += number
+            operation.target = f"{target}; {others} receipts and records"
+            _write_down(operation, using, records=number)
+
+
+def _write_down(operation: Operation, using: str, *, deliveries: int = 0, records: int = 0) -> None:
+    """Begin the operation with the first that is deleted, in the transaction that deletes it."""
+    if not deliveries and not records:
+        return
+    if operation._state.adding:
+        begin(operation, using=using)
+    count(operation, changed=deliveries)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import registry
 from ..exceptions import OperationError, ReceiverNotFoundError
+from ..ledger.masking import storable
 from ..models import Delivery, Pause
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def known_name(name: str, what: str, *, using: Collection[str]) -> str:
         return registry.get(name).name
     except ReceiverNotFoundError:
         for model in (Delivery, Pause):
-            for each in using:
+            for each in using if storable(name) == name else ():  # Else no ledger has it.
                 if model._base_manager.using(each).filter(receiver=name).exists():
                     return name
         stored = {

@@ -12,6 +12,7 @@ from django.utils import timezone
 from ..exceptions import OperationError
 from ..ids import new_id
 from ..ledger import alias, begin_writing
+from ..ledger.masking import storable
 from ..models import Operation, OperationItem
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     #: Is told how many of how many deliveries are done.
     Progress = Callable[[int, int], None]
 
-__all__ = ["Item", "begin", "check_author", "finish", "note", "run"]
+__all__ = ["Author", "Item", "author", "begin", "count", "draft", "finish", "note", "run"]
 
 #: Longest answer that the column of an item takes.
 LONGEST = 255
@@ -37,13 +38,23 @@ class Item:
     outcome: str  #: In words.
 
 
-def check_author(verb: str, by: str, reason: str, *, needs_reason: bool = False) -> None:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """Who does something, through what, and why: texts that every database takes."""
+
+    by: str
+    via: str
+    reason: str
+
+
+def author(verb: str, *, by: str, via: str, reason: str, needs_reason: bool = False) -> Author:
     """
-    Refuse what could not be accounted for afterwards.
+    Return who has to account for an operation; before anything is changed.
 
     Raises:
         OperationError: *by* is empty, or *reason* is and has to be given.
     """
+    by, via, reason = storable(by)[:255], storable(via)[:20], storable(reason)
     if not by.strip():
         raise OperationError(
             f"cannot {verb}: expected who does it, got: by=''. Pass the name of a user, or of the "
@@ -54,22 +65,27 @@ def check_author(verb: str, by: str, reason: str, *, needs_reason: bool = False)
             f"cannot {verb}: expected a reason, got: none. It is shown to whoever asks later what "
             "became of the delivery."
         )
+    return Author(by=by, via=via, reason=reason)
 
 
-def begin(
-    verb: str, *, using: str, target: str, total: int, by: str, via: str, reason: str
-) -> Operation:
-    """Write down that an operation on *total* deliveries has begun."""
-    return Operation.objects.using(using).create(
-        id=uuid.UUID(new_id()),
+def draft(verb: str, who: Author, *, target: str, total: int = 0) -> Operation:
+    """Return an operation that is not written down yet."""
+    return Operation(
         verb=verb,
-        by=by[:255],
-        via=via[:20],
-        reason=reason,
-        target=target,
+        by=who.by,
+        via=who.via,
+        reason=who.reason,
+        target=storable(target),
         total=total,
         started_at=timezone.now(),
     )
+
+
+def begin(operation: Operation, *, using: str) -> Operation:
+    """Write down that an operation has begun: before what it changes, or together with that."""
+    operation.pk = uuid.UUID(new_id())
+    operation.save(using=using, force_insert=True)
+    return operation
 
 
 def run(
@@ -108,9 +124,16 @@ def note(operation: Operation, items: Iterable[Item]) -> None:
     ]
     OperationItem.objects.using(operation._state.db).bulk_create(rows)
     changed = sum(row.changed for row in rows)
+    count(operation, changed=changed, unchanged=len(rows) - changed)
+
+
+def count(operation: Operation, *, changed: int, unchanged: int = 0) -> None:
+    """Add to what an operation has come to so far; its total grows where it was not known."""
     operation.changed += changed
-    operation.unchanged += len(rows) - changed
-    operation.save(using=operation._state.db, update_fields=["changed", "unchanged"])
+    operation.unchanged += unchanged
+    operation.total = max(operation.total, operation.changed + operation.unchanged)
+    fields = ["changed", "unchanged", "total", "target"]
+    operation.save(using=operation._state.db, update_fields=fields)
 
 
 def finish(operation: Operation) -> Operation:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import uuid
 from typing import TYPE_CHECKING
+
+from django.db.models import Exists, OuterRef, Q
 
 from ..exceptions import EnvelopeError
 from ..ids import new_id
@@ -16,7 +19,7 @@ from ..models import LIVE_STATES, Delivery, Operation, State
 from ..wire.envelope import dump, load
 from .frozen_set import freeze
 from .receivers import receiver_called
-from .record import Item, begin, check_author, run
+from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from ..wire.envelope import Envelope
     from .record import Progress
 
-__all__ = ["replay"]
+__all__ = ["fits", "replay"]
 
 
 def replay(
@@ -62,14 +65,27 @@ def replay(
             receiver.
     """
     verb, using = Operation.Verb.REPLAY, using or alias()
-    check_author("replay deliveries", by, reason)
-    names = [to] if isinstance(to, str) else to
-    targets = list(dict.fromkeys(receiver_called(name, "replay to") for name in names))
+    who = author("replay deliveries", by=by, via=via, reason=reason)
+    targets = _targets(to)
     frozen = freeze(verb, filter, using=using, limit=limit)
     words = f"{filter} to={','.join(each.name for each in targets)}" if targets else str(filter)
     total = len(frozen) * max(1, len(targets))
-    operation = begin(verb, using=using, target=words, total=total, by=by, via=via, reason=reason)
+    operation = begin(draft(verb, who, target=words, total=total), using=using)
     return run(operation, frozen, functools.partial(_replay, using, targets, {}), progress)
+
+
+def fits(to: Collection[str], using: str) -> Q:
+    """Return which deliveries it makes new ones of; to at least one of these receivers."""
+    live = Delivery.objects.using(using).filter(event=OuterRef("event"), state__in=LIVE_STATES)
+    there = [
+        Exists(live.filter(receiver__in=(each.name, *each.aliases))) for each in _targets(to)
+    ] or [Exists(live.filter(receiver=OuterRef("receiver")))]
+    return ~Q(envelope="") & functools.reduce(operator.or_, [~Q(each) for each in there])
+
+
+def _targets(to: Collection[str]) -> list[Receiver]:
+    names = [to] if isinstance(to, str) else to
+    return list(dict.fromkeys(receiver_called(name, "replay to") for name in names))
 
 
 #: Deliveries that are on their way, by their event and the name of their receiver.

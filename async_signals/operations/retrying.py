@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from django.db.models import Q
 from django.db.models.functions import Length
 
 from ..ledger import alias
 from ..ledger.clock import Now, is_past
 from ..ledger.turns import leave
 from ..models import Delivery, Operation, State
-from .frozen_set import freeze
-from .record import Item, begin, check_author, run
+from .frozen_set import freeze, in_time
+from .record import Item, author, begin, draft, run
 
 if TYPE_CHECKING:
     import uuid
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..stats import Filter
     from .record import Progress
 
-__all__ = ["retry"]
+__all__ = ["FITS", "retry"]
 
 #: What becomes of a delivery, by its state; True: it may be retried.
 _OUTCOMES = {
@@ -37,6 +38,8 @@ _OUTCOMES_WHEN_DUE = _OUTCOMES | {
     State.PUBLISHED: (True, "retried: no worker had claimed it in time"),
     State.RUNNING: (True, "retried: its lease was over"),
 }
+#: Which it changes.
+FITS = in_time(_OUTCOMES, _OUTCOMES_WHEN_DUE) & ~Q(envelope="")
 
 
 def retry(
@@ -69,11 +72,10 @@ def retry(
         OperationError: *by* is empty, or an id is not a UUID.
     """
     verb, using = Operation.Verb.RETRY, using or alias()
-    check_author("retry deliveries", by, reason)
+    who = author("retry deliveries", by=by, via=via, reason=reason)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    operation = begin(
-        verb, using=using, target=str(filter), total=len(frozen), by=by, via=via, reason=reason
-    )
+    drafted = draft(verb, who, target=str(filter), total=len(frozen))
+    operation = begin(drafted, using=using)
     return run(operation, frozen, functools.partial(_retry, using), progress)
 
 

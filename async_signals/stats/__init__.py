@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .deliveries import DeliveryView, count, deliveries, matching, show
+from .deliveries import DeliveryView, count, deliveries, existing, matching, show
 from .elsewhere import Elsewhere, elsewhere
 from .filters import Filter
 from .groups import Group, Standing, failures, holding_up, standing
@@ -19,6 +19,7 @@ __all__ = [
     "count",
     "deliveries",
     "elsewhere",
+    "existing",
     "failures",
     "held_by_failures",
     "holding_up",

@@ -6,7 +6,8 @@ import dataclasses
 import uuid
 from typing import TYPE_CHECKING
 
-from ..exceptions import OperationError
+from .. import registry
+from ..exceptions import OperationError, ReceiverNotFoundError
 from ..ledger.masking import storable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Filter:
     """Which deliveries are meant; None or empty: any."""
 
     ids: tuple[str, ...] = ()  #: UUIDs.
-    receiver: str | None = None
+    receiver: str | None = None  #: Also under the names that it once had, or has now.
     signal: str | None = None  #: Import path.
     state: str | None = None
     exception: str | None = None  #: Import path of the last error's class.
@@ -69,8 +70,10 @@ class Filter:
         Raises:
             OperationError: One of the ids is not a UUID.
         """
+        names = _names_of(self.receiver) if self.receiver else ()
         wanted = {
-            "receiver": self.receiver,
+            "receiver": names[0] if len(names) == 1 else None,
+            "receiver__in": names if len(names) > 1 else None,
             "signal": self.signal,
             "state": self.state,
             "exception": self.exception,
@@ -79,9 +82,18 @@ class Filter:
             "sent_at__lt": self.until,
             "pk__in": self.keys,
         }
-        if any(isinstance(value, str) and storable(value) != value for value in wanted.values()):
+        texts = [value for value in wanted.values() if isinstance(value, str)]
+        if any(storable(text) != text for text in texts):
             return queryset.none()  # No text of the ledger has what databases refuse.
         return queryset.filter(**{name: value for name, value in wanted.items() if value})
+
+
+def _names_of(receiver: str) -> tuple[str, ...]:
+    try:
+        known = registry.get(receiver)
+    except ReceiverNotFoundError:
+        return (receiver,)
+    return (known.name, *known.aliases)
 
 
 def _key_of(text: str) -> uuid.UUID:

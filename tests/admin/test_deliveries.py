@@ -7,9 +7,11 @@ import uuid
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
+from django.dispatch import Signal
 from django.utils import timezone
 
 from async_signals import operations
+from async_signals.admin import DeliveryAdminMixin
 from async_signals.models import Event, State, Turn
 from async_signals.stats import Filter
 from tests.ledger.conftest import make, save
@@ -149,6 +151,25 @@ def test_causes_and_replays_are_linked(ana) -> None:
     assert f'href="{page(third)}"' in ana.get(page(replay)).content.decode()
 
 
+def test_what_a_site_hides_is_no_relative(ana, monkeypatch) -> None:
+    """What get_queryset() leaves out has no page, and stands on none of another delivery."""
+    whole = DeliveryAdminMixin.get_queryset
+    monkeypatch.setattr(
+        DeliveryAdminMixin,
+        "get_queryset",
+        lambda self, request: whole(self, request).exclude(receiver="payroll.pay"),
+    )
+    hidden = add(receiver="payroll.pay")
+    caused = add(cause=hidden.pk)
+    again = add(receiver="payroll.pay", replay_of_id=caused.pk)
+
+    text = ana.get(page(caused)).content.decode()
+
+    assert "payroll" not in text
+    assert str(again.pk) not in text
+    assert ana.get(page(hidden)).status_code == 302
+
+
 def test_a_circle_of_causes_ends(ana) -> None:
     """Rows that cause each other, which nothing writes, do not hang the page."""
     first = add()
@@ -252,3 +273,17 @@ def test_who_is_held_and_who_holds(ana) -> None:
     assert f"held by {first.pk}" in ana.get(LIST).content.decode()
     assert f"held by {first.pk}" in ana.get(page(second)).content.decode()
     assert "1 delivery that is to run after it" in ana.get(page(first)).content.decode()
+
+
+def test_a_receiver_and_its_former_names(ana, connect) -> None:
+    """The filter by receiver finds what was stored before it was renamed."""
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="shop.new", aliases=["shop.old"], robust=True)
+    rows = {add(receiver=name).pk for name in ("shop.new", "shop.old")}
+    add(receiver="shop.other")
+
+    for name in ("shop.new", "shop.old"):
+        found = ana.get(f"{LIST}?receiver={name}").context["cl"].result_list
+        assert {each.pk for each in found} == rows

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import io
+import os
+import pwd
 import uuid
 
 import pytest
+from django.dispatch import Signal
 from django.utils import timezone
 
 from async_signals.models import Delivery, Operation, Pause, State
+from tests.ledger.conftest import make, save
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -52,7 +55,21 @@ def test_yes_retries(manage, add) -> None:
     ]
     assert states() == ["pending"]
     done = Operation.objects.get()
-    assert (done.by, done.via, done.reason) == (getpass.getuser(), "command", "smtp fixed")
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert (done.by, done.via, done.reason) == (name, "command", "smtp fixed")
+
+
+def test_nobody_signs_as_somebody_else(manage, add, monkeypatch) -> None:
+    """The audit has the account of the process, not the one that its environment names."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "ceo")
+    manage("retry", add().pk, "--yes")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    manage("retry", add().pk, "--yes")
+
+    monkeypatch.undo()
+    names = [pwd.getpwuid(os.getuid()).pw_name, f"uid {os.getuid()}"]
+    assert [each.by for each in Operation.objects.order_by("started_at")] == names
 
 
 @pytest.mark.parametrize("verb", ["retry", "discard", "replay", "prune"])
@@ -113,8 +130,119 @@ def test_dry_run(manage, add) -> None:
         "dry_run": True,
         "total": 1,
         "changed": 0,
+        "would_change": 1,
         "items": [{"id": str(row.pk), "changed": False, "outcome": "failed"}],
     }
+
+
+LATER = dt.timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("verb", "fits"),
+    [
+        (["retry"], {"failed", "discarded", "pending", "late published", "late running"}),
+        (
+            ["discard", "--reason", "x"],
+            {"failed", "pending", "late pending", "late published", "late running"},
+        ),
+        (["replay"], {"failed", "discarded", "succeeded"}),
+    ],
+)
+def test_a_dry_run_promises_no_more_than_is_done(manage, add, says, verb, fits) -> None:
+    """Both it and the question count what would be changed, by the state and by the time."""
+    now = timezone.now()
+    rows = {state: add(state) for state in ("failed", "discarded", "succeeded")}
+    for state in ("pending", "published", "running"):
+        rows[state] = add(state, due_at=now + LATER)
+        rows[f"late {state}"] = add(state, due_at=now - LATER)
+    rows["unsent"] = add(State.SUCCEEDED, envelope="")
+
+    for name, row in rows.items():
+        fit = name in fits
+        plan = manage(*verb, row.pk, "--dry-run", "--json")
+        assert plan.document["would_change"] == fit, name
+        said = "1" if fit else "0 of 1"
+        assert f"Would {verb[0]} {said} delivery (id=" in manage(*verb, row.pk, "--dry-run").out
+        says("n\n")
+        assert manage(*verb, row.pk).err.startswith(f"{verb[0].capitalize()} {said} delivery (")
+        says("y\n")
+        assert plan.code == manage(*verb, row.pk).code == (0 if fit else 1), name
+
+
+def test_replay_to_others_is_planned(manage, add, connect) -> None:
+    """What is on its way to all of these receivers already is not counted."""
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="shop.other", robust=True)
+    args = ["replay", add().pk, "--to", "shop.other"]
+
+    assert manage(*args, "--dry-run", "--json").document["would_change"] == 1
+    assert manage(*args, "--yes").code == 0
+    assert manage(*args, "--dry-run", "--json").document["would_change"] == 0
+    assert manage(*args, "--yes").code == 1
+
+
+def test_stopped_at_the_question(manage, add, monkeypatch) -> None:
+    """Ctrl-C means no."""
+
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", Keyboard())
+    add()
+
+    answer = manage("retry", "--all")
+
+    assert (answer.code, answer.out) == (1, "Nothing was changed.\n")
+    assert states() == ["failed"]
+
+
+def test_stopped_later(manage, add, monkeypatch) -> None:
+    """Ctrl-C in the middle is told in one line, with the code of shells."""
+    add()
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("async_signals.operations.retry", stop)
+
+    answer = manage("retry", "--all", "--yes")
+
+    assert answer.code == 130
+    assert answer.err == "stopped retry: what was done until then stays, and is in the audit."
+
+
+@pytest.mark.parametrize("alias", ["default", "postgresql", "mariadb"], indirect=True)
+def test_bytes_that_are_no_text(manage, ledger, connect) -> None:
+    """What a terminal in another encoding sends is an unknown name, or left out of a reason."""
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="shop.receive", robust=True)
+    [row] = save(ledger, make())
+    for args in (
+        ["list", "--receiver", "\udcff"],
+        ["pause", "caf\udce9"],
+        ["list", "--state", "\udcff"],
+        ["show", "\udcff"],
+        ["retry", "\udcff"],
+    ):
+        answer = manage(*args)
+        assert (answer.code, answer.out) == (2, "")
+        assert "\\udc" in answer.err
+    told = manage("retry", "--exception", "\udcff")
+    assert (told.code, told.out.encode().decode()) == (1, told.out)
+    for verb in ("pause", "resume"):
+        assert manage(verb, "shop.receive", "--reason", "caf\udce9").code == 0
+    assert manage("discard", row.pk, "--yes", "--reason", "caf\udce9").code == 0
+    reasons = Operation.objects.using(ledger).values_list("reason", flat=True)
+    assert [*reasons] == ["caf"] * 3
 
 
 def test_all_has_to_be_meant(manage, add) -> None:
@@ -156,9 +284,18 @@ def test_what_was_left_is_named(manage, add) -> None:
     assert (document["total"], document["changed"], document["unchanged"]) == (1, 0, 1)
 
 
-def test_an_id_of_no_delivery(manage, transactional_db) -> None:
-    """A full id that is not in the ledger is code 1."""
-    assert manage("retry", uuid.UUID(int=7), "--yes").code == 1
+def test_an_id_of_no_delivery(manage, add) -> None:
+    """An id that is not in the ledger is code 2, a whole one too, and nothing is changed."""
+    row, gone = add(), uuid.UUID(int=7)
+    for verb in (["retry"], ["replay"], ["discard", "--reason", "x"]):
+        for args in (["--yes"], ["--dry-run"]):
+            answer = manage(*verb, row.pk, gone, *args)
+            assert answer.code == 2
+            assert answer.err == (
+                f"cannot find delivery '{gone}': expected the beginning of an id in the ledger, "
+                "got: one of none. `manage.py async_signals list` shows ids to copy."
+            )
+    assert states() == ["failed"]
 
 
 def test_limit(manage, add) -> None:
@@ -168,6 +305,32 @@ def test_limit(manage, add) -> None:
     manage("retry", "--all", "--yes", "--limit", 2)
 
     assert states() == ["failed", "pending", "pending"]
+
+
+def test_a_dry_run_names_what_is_taken(manage, add) -> None:
+    """With --limit it names those that are changed then: the oldest, in whatever order typed."""
+    now = timezone.now()
+    new, old = add(sent_at=now), add(sent_at=now - dt.timedelta(days=1))
+
+    for verb in (["retry"], ["replay"], ["discard", "--reason", "x"]):
+        args = [*verb, new.pk, old.pk, "--limit", 1, "--json"]
+        [planned] = manage(*args, "--dry-run").document["items"]
+        [done] = manage(*args, "--yes").document["items"]
+        assert planned["id"] == done["id"] == str(old.pk)
+        Delivery.objects.filter(pk=old.pk).update(state="failed", due_at=None)
+
+
+def test_a_dry_run_of_prune_names_what_goes(manage, add) -> None:
+    """The same that are deleted then: the oldest."""
+    days = [dt.timedelta(days=days) for days in (2, 40, 3)]
+    rows = [add(State.SUCCEEDED, sent_at=timezone.now() - each) for each in days]
+    Delivery.objects.filter(pk=rows[1].pk).update(state="discarded")
+
+    document = manage("prune", "--limit", 2, "--dry-run", "--json").document
+    assert manage("prune", "--limit", 2, "--yes").code == 0
+
+    assert [each["id"] for each in document["items"]] == [str(rows[1].pk), str(rows[2].pk)]
+    assert Delivery.objects.get().pk == rows[0].pk
 
 
 def test_discard_wants_a_reason(manage, add) -> None:

@@ -11,7 +11,8 @@ from django.dispatch import Signal
 
 from async_signals.cli import ledger_health, worker_health
 from async_signals.ledger import aliases
-from async_signals.models import State
+from async_signals.models import FailureGroup, State
+from tests.ledger.conftest import SENT
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -201,3 +202,22 @@ def test_eager(diagnosis, transactional_db, settings, app) -> None:
 
     assert found["broker"][0]["level"] == "warning"
     assert "workers" not in found
+
+
+def test_what_waits_for_a_person_breaks_nothing(diagnosis, app, add, connect, manage) -> None:
+    """A failed delivery is a warning and code 0 here, and code 1 of failures."""
+    app("memory://")
+    celery_app.conf.task_always_eager = True  # noqa: F821  (set by the fixture)
+
+    def receive(**kwargs) -> None: ...
+
+    connect(happened, receive, name="shop.receive", robust=True)
+    row = add(fingerprint="f")
+    FailureGroup.objects.create(
+        fingerprint="f", receiver=row.receiver, exception="x", first_at=SENT, last_at=SENT
+    )
+
+    code, found = diagnosis()
+
+    assert (code, found["failed"][0]["level"]) == (0, "warning")
+    assert manage("failures").code == 1

@@ -42,6 +42,18 @@ def test_what_is_longer_than_a_century(text) -> None:
         moment(text)
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+@pytest.mark.parametrize("text", ["9999-12-31T23:59", "0001-01-01", "9999-12-31T23:59-12:00"])
+def test_dates_that_databases_do_not_have(text, zone) -> None:
+    """The ends of the calendar overflow in a time zone; they are told like any other mistake."""
+    with timezone.override(zone), pytest.raises(argparse.ArgumentTypeError) as caught:
+        moment(text)
+    assert str(caught.value) == (
+        f"cannot take the time {text!r}: expected one at most 36525d away, got: the year "
+        f"{int(text[:4])}."
+    )
+
+
 def test_dates() -> None:
     """A date begins at midnight of the site's time zone; a time may carry its own."""
     with timezone.override("Europe/Athens"):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+from django.db import connections
 
 from async_signals.models import Delivery
+
+from .conftest import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -63,3 +69,38 @@ def test_on_a_screen(add, run_on_a_screen, env, colored) -> None:
     assert ("\x1b[" in out) == colored
     assert str(row.pk)[:18] in out
     assert "\x1b[" not in run_on_a_screen("list", "--no-color", **env)
+
+
+def test_a_reader_that_goes(add) -> None:
+    """As in "list | head -1": no traceback, and the code that shells have for it."""
+    add()
+    names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        ended = subprocess.run(
+            [sys.executable, "-m", "django", "async_signals", "list"],
+            cwd=ROOT,
+            env=os.environ
+            | {
+                "DJANGO_SETTINGS_MODULE": "tests.testproject.settings",
+                "ASYNC_SIGNALS_TEST_DATABASES": json.dumps(names),
+            },
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59", "\udcff"])
+def test_a_time_that_is_none(start, add, text) -> None:
+    """A message and code 2, no traceback."""
+    ended = start("list", "--until", text)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Traceback" not in ended.stderr
+    assert "the time" in ended.stderr

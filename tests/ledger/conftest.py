@@ -6,9 +6,11 @@ import datetime as dt
 import uuid
 
 import pytest
+from django.apps import apps
+from django.db import connections
 
 from async_signals.ids import new_id
-from async_signals.models import Delivery, Event, State
+from async_signals.models import Attempt, Delivery, Event, Operation, OperationItem, State, Turn
 from async_signals.wire.envelope import Envelope, dump
 
 #: When the events of these tests were sent.
@@ -53,6 +55,42 @@ def save(alias, *deliveries: Delivery) -> list[Delivery]:
     Event.objects.using(alias).bulk_create(events, batch_size=500, ignore_conflicts=True)
     Delivery.objects.using(alias).bulk_create(deliveries, batch_size=500)
     return list(deliveries)
+
+
+def add_history(alias, deliveries: list[Delivery]) -> None:
+    """Give each delivery an attempt and an operation, and each tenth one a turn."""
+    operations = [
+        Operation(
+            id=uuid.uuid4(), verb="retry", by="ana", via="api", target="x", started_at=each.sent_at
+        )
+        for each in deliveries
+    ]
+    history = {
+        Attempt: [
+            Attempt(delivery=each, number=1, outcome="raised", started_at=each.sent_at)
+            for each in deliveries
+        ],
+        Operation: operations,
+        OperationItem: [
+            OperationItem(operation=done, delivery=each.pk, changed=True, outcome="retried")
+            for done, each in zip(operations, deliveries, strict=True)
+        ],
+        Turn: [
+            Turn(key=f"order {each.pk}", delivery=each, ready=True) for each in deliveries[::10]
+        ],
+    }
+    for model, rows in history.items():
+        model.objects.using(alias).bulk_create(rows, batch_size=2000)
+
+
+def analyze(alias) -> None:
+    """Let the optimizer know how large the tables are."""
+    verb = {"postgresql": "VACUUM ANALYZE", "mysql": "ANALYZE TABLE"}.get(
+        connections[alias].vendor, "ANALYZE"
+    )
+    with connections[alias].cursor() as cursor:
+        for model in apps.get_app_config("async_signals").get_models():
+            cursor.execute(f"{verb} {model._meta.db_table}")
 
 
 @pytest.fixture

@@ -124,3 +124,22 @@ def test_what_was_discarded_can_be_brought_back(add, ledger) -> None:
     row.refresh_from_db(using=ledger)
     assert (row.state, row.reason) == (State.PENDING, "")
     assert row.due_at > SENT + dt.timedelta(days=1)
+
+
+@pytest.mark.parametrize("reason", ["no\x00", "\udcffno"])
+def test_a_reason_that_no_database_takes(ledger, add, reason) -> None:
+    """NUL and lone surrogates are left out, in the audit and with the delivery."""
+    row = add()
+
+    done = operations.discard(Filter(receiver="shop.receive"), by="ana", reason=reason)
+
+    row.refresh_from_db(using=ledger)
+    assert (row.reason, done.reason) == ("no", "no")
+
+
+def test_a_reason_of_nothing_else(ledger, add) -> None:
+    """What is left of a reason has to be one."""
+    add()
+
+    with pytest.raises(OperationError, match="expected a reason, got: none"):
+        operations.discard(Filter(), by="ana", reason="\x00\udcff")

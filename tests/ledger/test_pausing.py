@@ -110,3 +110,35 @@ class TestOperations:
             "wait in the ledger, got: a plain one. Give it robust=True, or stop the workers of its "
             "queue."
         )
+
+    def test_both_or_neither(self, ledger, add, monkeypatch) -> None:
+        """Without its record nothing is paused or resumed."""
+        add()
+
+        def fail(operation, using) -> None:
+            raise RuntimeError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("async_signals.operations.pausing.begin", fail)
+            with pytest.raises(RuntimeError):
+                operations.pause("shop.receive", by="ana")
+        assert not Pause.objects.using(ledger).exists()
+
+        operations.pause("shop.receive", by="ana")
+        with monkeypatch.context() as patch:
+            patch.setattr("async_signals.operations.pausing.begin", fail)
+            with pytest.raises(RuntimeError):
+                operations.resume("shop.receive", by="ana")
+        assert Pause.objects.using(ledger).get().by == "ana"
+        assert Operation.objects.using(ledger).get().verb == "pause"
+
+    def test_a_reason_that_no_database_takes(self, ledger, add) -> None:
+        """NUL and lone surrogates are left out of what is kept."""
+        add()
+
+        operations.pause("shop.receive", by="ana", reason="caf\udce9\x00")
+        assert Pause.objects.using(ledger).get().reason == "caf"
+        operations.resume("shop.receive", by="ana", reason="\x00well")
+
+        reasons = Operation.objects.using(ledger).order_by("started_at")
+        assert [each.reason for each in reasons] == ["caf", "well"]

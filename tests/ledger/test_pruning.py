@@ -149,3 +149,82 @@ def test_what_is_brought_back_is_not_pruned(old, ledger) -> None:
     operations.prune(by="ana")
 
     assert left(ledger) == {row.pk}
+
+
+class StoppedError(Exception):
+    """Somebody has pressed Ctrl-C, or the process was ended."""
+
+
+def stop(done, total) -> None:
+    raise StoppedError
+
+
+def test_what_is_stopped_is_written_down(old, ledger, monkeypatch) -> None:
+    """What has been deleted until then stands in the audit, as an operation that has no end."""
+    monkeypatch.setattr("async_signals.ledger.pruning.CHUNK", 2)
+    for _ in range(5):
+        old(State.SUCCEEDED, 2)
+
+    with pytest.raises(StoppedError):
+        operations.prune(by="eve", reason="space", progress=stop)
+
+    done = Operation.objects.using(ledger).get()
+    assert len(left(ledger)) == 3
+    assert (done.by, done.reason, done.changed, done.total) == ("eve", "space", 2, 2)
+    assert done.finished_at is None
+
+
+def test_without_an_audit_nothing_is_deleted(old, ledger, monkeypatch) -> None:
+    """Where the record cannot be written, what it is about stays: deliveries and records."""
+    old(State.SUCCEEDED, 2)
+    past = timezone.now() - dt.timedelta(days=31)
+    UniqueEvent.objects.using(ledger).create(key="gone", expires_at=past)
+    monkeypatch.setattr("async_signals.operations.pruning.begin", stop_writing)
+
+    with pytest.raises(StoppedError):
+        operations.prune(by="eve")
+    assert len(left(ledger)) == 1
+    Delivery.objects.using(ledger).all().delete()
+    with pytest.raises(StoppedError):
+        operations.prune(by="eve")
+    assert UniqueEvent.objects.using(ledger).exists()
+
+
+def stop_writing(operation, using) -> None:
+    raise StoppedError
+
+
+def test_it_does_not_forget_itself(old, ledger, settings) -> None:
+    """Where the audit is kept for no time at all, what is going on is still in it at the end."""
+    settings.ASYNC_SIGNALS = {"KEEP_HANDLED": 1e-6}
+    old(State.SUCCEEDED, 2)
+    Operation.objects.using(ledger).create(
+        id=uuid.uuid4(), verb="retry", by="x", via="x", target="x", started_at=timezone.now()
+    )
+
+    done = operations.prune(by="ana")
+
+    assert done.target == "done for as long as is kept; 1 receipts and records"
+    assert [each.pk for each in Operation.objects.using(ledger).all()] == [done.pk]
+
+
+@pytest.mark.parametrize("reason", ["caf\udce9\x00", "\x00\udcff"])
+def test_a_reason_that_no_database_takes(old, ledger, reason) -> None:
+    """NUL and lone surrogates, as a terminal in another encoding sends them, are left out."""
+    old(State.SUCCEEDED, 2)
+
+    operations.prune(by="ana\x00", via="\udcffapi", reason=reason)
+
+    done = Operation.objects.using(ledger).get()
+    assert (done.by, done.via, done.reason) == ("ana", "api", reason[:3].strip("\x00\udcff"))
+    assert left(ledger) == set()
+
+
+def test_a_limit_takes_the_oldest(old, ledger) -> None:
+    """Of all that is over, whatever its state, those that were sent first go first."""
+    kept = [old(State.SUCCEEDED, 3), old(State.SUCCEEDED, 32, fingerprint="f")]
+    old(State.DISCARDED, 34), old(State.SUCCEEDED, 33, fingerprint="f")
+
+    assert operations.prune(by="ana", limit=2).changed == 2
+
+    assert left(ledger) == {each.pk for each in kept}

@@ -252,3 +252,20 @@ def test_ten_thousand_at_once(ledger, verb) -> None:
     # SQLite takes fewer values in one INSERT.
     assert len(queries) <= (20 * 27 if ledger == "default" else 20 * 9)
     assert time.monotonic() - started < 60
+
+
+def test_a_limit_takes_the_oldest(add, ledger) -> None:
+    """However they are meant: typed in any order, with an id of none, or by a filter."""
+    rows = [add(sent_at=SENT - dt.timedelta(days=days)) for days in (1, 3, 2)]
+    gone = uuid.uuid4()
+    ids = tuple(str(key) for key in (gone, *(row.pk for row in rows)))
+    oldest = [rows[1].pk, rows[2].pk, rows[0].pk]
+
+    def items(wanted, limit) -> list[uuid.UUID]:
+        done = operations.retry(wanted, by="ana", limit=limit)
+        return [item.delivery for item in done.items.using(ledger).order_by("pk")]
+
+    assert items(Filter(receiver="shop.receive"), 2) == oldest[:2]
+    assert items(Filter(ids=ids), 2) == oldest[:2]
+    assert items(Filter(ids=ids, receiver="shop.receive"), 2) == oldest[:2]
+    assert items(Filter(ids=ids), None) == [*oldest, gone]

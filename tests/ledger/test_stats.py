@@ -6,8 +6,9 @@ import datetime as dt
 import uuid
 
 import pytest
+from django.dispatch import Signal
 
-from async_signals import OperationError, stats
+from async_signals import OperationError, operations, stats
 from async_signals.models import (
     Attempt,
     FailureGroup,
@@ -19,7 +20,7 @@ from async_signals.models import (
 )
 from async_signals.stats import Filter
 
-from .conftest import SENT
+from .conftest import SENT, make, save
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -177,3 +178,18 @@ def test_summary(add, ledger) -> None:
     assert found.receivers[2].states["failed"] == 1
     assert found.oldest_due_at == SENT
     assert found.late > 3600
+
+
+def test_a_receiver_and_its_former_names(connect, ledger) -> None:
+    """A filter by receiver finds what was stored before it was renamed, by either name."""
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="shop.new", aliases=["shop.old"], robust=True)
+    save(ledger, make(receiver="shop.old"), make(receiver="shop.new"), make(receiver="shop.x"))
+
+    for name in ("shop.new", "shop.old"):
+        found = stats.deliveries(Filter(receiver=name), limit=9)
+        assert sorted(each.receiver for each in found) == ["shop.new", "shop.old"]
+        assert operations.candidates("retry", Filter(receiver=name), using=ledger).count() == 2
+    assert stats.count(Filter(receiver="shop.x")) == 1

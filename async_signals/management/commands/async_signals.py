@@ -18,6 +18,7 @@ from ...ledger import alias
 __all__ = ["Command"]
 
 PROBLEMS, USAGE = 1, 2  # Exit codes.
+STOPPED, UNREAD = 130, 141  #: As shells have it: 128, and SIGINT or SIGPIPE.
 
 
 class Command(BaseCommand):
@@ -35,6 +36,15 @@ class Command(BaseCommand):
         """Run the verb, and end with its exit code."""
         try:
             code = options["run"](self._terminal(options), options)
+            self.stdout.flush()
+        except KeyboardInterrupt as exc:
+            raise CommandError(
+                f"stopped {options['verb']}: what was done until then stays, and is in the audit.",
+                returncode=STOPPED,
+            ) from exc
+        except BrokenPipeError:  # Whoever read it has seen enough, as in "list | head -1".
+            _write_nowhere()
+            sys.exit(UNREAD)
         except OperationError as exc:
             raise CommandError(str(exc), returncode=USAGE) from exc
         except DatabaseError as exc:
@@ -60,3 +70,8 @@ class Command(BaseCommand):
             database=options.get("database") or "",
             is_json=options["json"],
         )
+
+
+def _write_nowhere() -> None:
+    """Let Python write what is left when it ends, without an error about it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,65 @@
+"""What an operation would come to, without any change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from django.db.models import Case, Count, IntegerField, Sum, Value, When
+
+from ..models import Operation
+from . import discarding, replaying, retrying
+from .frozen_set import candidates
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..stats import Filter
+
+__all__ = ["Rehearsal", "rehearse"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """How many deliveries an operation would look at, and how many of these it would change."""
+
+    total: int
+    changed: int
+
+
+def rehearse(
+    verb: str,
+    filter: Filter,  # noqa: A002  (Django's word)
+    *,
+    limit: int | None = None,
+    cap: int,
+    to: Collection[str] = (),
+    using: str,
+) -> Rehearsal:
+    """
+    Return what *verb* would come to now: 1 query.
+
+    Args:
+        verb: "retry", "discard" or "replay".
+        filter: As for the operation.
+        limit: As for the operation.
+        cap: Without a limit, count no more.
+        to: As for ``replay()``. Of equal events that it would repeat once, each counts.
+        using: Alias of the database that has them.
+
+    Raises:
+        OperationError: An id is not a UUID, or this process does not know a receiver.
+    """
+    if verb == Operation.Verb.REPLAY:
+        fits = replaying.fits(to, using)
+    else:
+        fits = {Operation.Verb.RETRY: retrying, Operation.Verb.DISCARD: discarding}[
+            Operation.Verb(verb)
+        ].FITS
+    is_fit = Case(When(fits, then=Value(1)), default=Value(0), output_field=IntegerField())
+    rows = candidates(verb, filter, using=using).annotate(is_fit=is_fit)
+    # What all are needs no order.
+    rows = rows.order_by() if limit is None else rows.order_by("sent_at", "pk")
+    found = rows.values("pk", "is_fit")[: cap if limit is None else limit]
+    counted = found.aggregate(total=Count("pk"), changed=Sum("is_fit"))
+    return Rehearsal(total=counted["total"], changed=counted["changed"] or 0)
