@@ -50,9 +50,12 @@ def payload_of(envelope: Envelope, mask: Mask) -> str:
     """Return what people see of the arguments: JSON, masked."""
     data = {"sender": envelope.sender, **envelope.kwargs}
     text = json.dumps(data)
-    if mask.leaves_alone(text) and not any(_hides(mask, label) for label in labels_in(data)):
+    knows_names_only = mask is _names_of(envelope)
+    # Where it does, mask_of() has looked at the keys in the arguments.
+    labels = labels_in(envelope.sender if knows_names_only else data)
+    if mask.leaves_alone(text) and not any(_hides(mask, label) for label in labels):
         return text
-    if mask is _names_of(envelope):  # What has a secret name may stand in another text, too.
+    if knows_names_only:  # What has a secret name may stand in another text, too.
         mask = _with_values(envelope, envelope.kwargs)
     return json.dumps(mask.view(data))
 
