@@ -137,7 +137,9 @@ class Run:
         """Return the lines that receivers have written: "start" or "effect"."""
         if not self._path.exists():
             return []
-        entries = [json.loads(line) for line in self._path.read_text().splitlines()]
+        lines = self._path.read_text().splitlines()
+        # What does not end so is being written, or was when its process was killed.
+        entries = [json.loads(line) for line in lines if line.endswith("}")]
         return [entry for entry in entries if entry["what"] == what]
 
     def effects(self) -> list[tuple[int, float]]:

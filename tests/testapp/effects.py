@@ -190,6 +190,7 @@ def _write(run, what, number) -> None:
     )
     handle = os.open(_folder() / f"effects-{run}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(handle, f"{line}\n".encode())  # One write: lines of two processes do not mix.
+        # One write: lines of two processes do not mix. One that was killed in it left a part.
+        os.write(handle, f"\n{line}\n".encode())
     finally:
         os.close(handle)
