@@ -57,6 +57,10 @@ _COLUMNS = (
     *("worker", "started_at", "fingerprint", "replay_of_id"),
 )
 
+#: What comes back no faster than ``RETRY_RATE``: it was run before, also where a person has let it
+#: begin anew, or repeats another one.
+_RUN_AGAIN = Q(epoch__gt=0) | Q(replay_of__isnull=False)
+
 #: Seconds after which a published delivery that nobody has claimed is published again, at first.
 REPUBLISH = 60
 #: Seconds that this grows to, doubling.
@@ -100,7 +104,7 @@ def take_due(
     """
     limit = min(limit, (connections[using].features.max_query_params or 10_000) - 10)
     # Else what has to wait would stand before what need not.
-    waiting = Q(receiver__in={*exhausted(using), *without}, epoch__gt=0)
+    waiting = Q(receiver__in={*exhausted(using), *without}) & _RUN_AGAIN
     # No delivery runs for ever: a death needs no receiver, where that is paused or unknown, too.
     wanted = Q(receiver__in=receivers) & ~waiting | Q(state=State.RUNNING)
     with transaction.atomic(using=using):
@@ -333,8 +337,7 @@ def _within_rate(rows: list[Any], using: str) -> tuple[list[Any], frozenset[str]
     allowed = []
     again: dict[str, list[Any]] = {}
     for row in rows:
-        # It was run before, also where a person has let it begin anew, or it repeats another one.
-        if row.epoch or row.replay_of_id is not None:
+        if row.epoch or row.replay_of_id is not None:  # As _RUN_AGAIN has it.
             again.setdefault(row.receiver, []).append(row)
         else:
             allowed.append(row)
