@@ -33,7 +33,7 @@ def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
     token = running.set(delivery)
     try:
         responses = signal.send_robust(sender=sender, delivery=delivery, **named)
-    except SystemExit as exc:  # It would end the process that has just written down an attempt.
+    except BaseException as exc:  # noqa: BLE001  (it would end the process that has recorded this)
         _say("A receiver of a lifecycle signal", delivery, exc)
         return
     finally:

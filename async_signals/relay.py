@@ -25,9 +25,10 @@ from .exceptions import ReceiverNotFoundError
 from .forks import unforked
 from .ledger import aliases, due, pruning, spool
 from .ledger.causes import chains_of
+from .ledger.deaths import take_dead_claims
 from .ledger.pausing import paused
 from .publisher import publish, shared_out
-from .robust import tell_deaths
+from .results import tell_deaths
 from .signals import delivery_published
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Relay:
         return busy
 
     def _tick(self, using: str) -> bool:
-        deaths = due.take_dead_claims(using, limit=BATCH)
+        deaths = take_dead_claims(using, limit=BATCH)
         tell_deaths(deaths)  # They are committed: nobody else tells them.
         receivers = self._refused.without(registry.known(without=paused()))
         ready, died, more = due.take_due(

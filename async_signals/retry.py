@@ -16,6 +16,8 @@ __all__ = ["LONGEST_WAIT", "Retry"]
 
 #: Seconds of a year: more than any clock or database has trouble with.
 LONGEST_WAIT = 366 * 86_400
+#: Errors of a group that are looked at.
+_MOST = 10_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +98,17 @@ class Retry:
 
 
 def _each(exc: BaseException) -> Iterator[BaseException]:
-    """Yield what *exc* consists of: itself, or what is in the group that it is."""
-    if isinstance(exc, BaseExceptionGroup):
-        for inner in exc.exceptions:
-            yield from _each(inner)
-    else:
-        yield exc
+    """Yield what *exc* consists of: itself, or what is in the group that it is; not without end."""
+    waiting = [exc]
+    for _ in range(_MOST):
+        if not waiting:
+            return
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            # Past what a subclass makes of it.
+            waiting.extend(BaseExceptionGroup.exceptions.__get__(each))
+        else:
+            yield each
 
 
 def _has(exc: BaseException, classes: tuple[type[BaseException], ...]) -> bool:

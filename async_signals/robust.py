@@ -8,21 +8,19 @@ became of the delivery.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
 
 from . import executor, registry
-from .announcing import announce
-from .conf import get_settings
 from .exceptions import (
     EnvelopeError,
     MissingInstanceError,
 )
 from .ledger import alias, claims, due, records
 from .ledger.clock import seconds_since
+from .ledger.deaths import take_dead_claims
 from .ledger.failures import failure_of
 from .ledger.keys import with_keys
 from .ledger.leases import kept
@@ -31,40 +29,29 @@ from .ledger.patience import patiently
 from .ledger.pausing import paused
 from .ledger.turns import HeldError
 from .models import Outcome
-from .signals import delivery_discarded, delivery_failed, delivery_retrying, delivery_succeeded
+from .results import (
+    EXPIRED,
+    Result,
+    tell,
+    tell_callback,
+    tell_deaths,
+    tell_expiry,
+    tell_failure,
+    tell_lost,
+    tell_success,
+)
+from .signals import delivery_failed
 from .wire.envelope import Envelope, dump, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from django.dispatch import Signal
-
     from .ledger.claims import Run
-    from .ledger.failures import Failure
     from .registry import Receiver
     from .wire.envelope import Reference
 
-__all__ = ["Result", "run", "tell_deaths"]
-
-logger = logging.getLogger("async_signals")
-
-#: The reason of what was discarded because it came too late.
-EXPIRED = "expired before a worker had it"
+__all__ = ["run"]
 
 #: Seconds before a delivery of a paused receiver is looked at again, or one that is held.
 PAUSE = 5.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a worker made of one delivery."""
-
-    delivery: str  #: Its id.
-    state: Literal["succeeded", "retrying", "failed", "skipped"]  #: Skipped: it was not to be run.
-    told: str = ""  #: Masked: what was raised, and what follows.
-    wait: float = 0  #: Retrying: seconds, at least.
-    #: Key and database of those of which the next one may run now; None: there are none.
-    next_of: tuple[str, str] | None = None
 
 
 def run(wire: object, *, name: str, worker: str) -> list[Result]:
@@ -101,7 +88,8 @@ def _run(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> Res
 
 def _attempt(receiver: Receiver, claimed: Run) -> Result:
     if _has_expired(receiver, claimed):
-        return _expire(claimed)
+        patiently(lambda: records.discarded(claimed, EXPIRED), claimed.using)
+        return tell_expiry(claimed)
     started = time.monotonic()
     if claimed.is_stored and receiver.options.effect == "once":
         return _run_once(receiver, claimed, started)
@@ -134,27 +122,18 @@ def _run_once(receiver: Receiver, claimed: Run, started: float) -> Result:
                 raise _RollBackError  # noqa: TRY301  (it has to pass the end of the block)
     except _RollBackError:
         if raised is None:
-            return _lost(claimed)
-    except Exception as exc:  # noqa: BLE001  (of a callback it is logged, any other is recorded)
+            return tell_lost(claimed)
+    except BaseException as exc:
         if _is_recorded(claimed):
-            _log_callback(receiver, claimed, exc)
-        else:
+            tell_callback(receiver, claimed, exc)
+        elif isinstance(exc, Exception):
             raised = _Raised(exc, {})
+        else:  # Between the receiver and the commit: the process is to end.
+            raise
     duration = time.monotonic() - started
     if raised is None:
-        return _tell_success(claimed, duration)
+        return tell_success(claimed, duration)
     return _fail(receiver, claimed, raised, duration)
-
-
-def _log_callback(receiver: Receiver, claimed: Run, exc: BaseException) -> None:
-    """Log what a callback of the receiver has raised, masked: it is recorded nowhere."""
-    encoded = claimed.envelope.kwargs  # The receiver's arguments are gone with its call.
-    mask = mask_for(receiver.options.sensitive, with_keys(encoded, encoded), exc)
-    logger.error(
-        "A callback failed after the commit of %s.\n%s",
-        claimed.envelope.id,
-        failure_of(exc, mask, receiver=receiver.name).traceback.rstrip(),
-    )
 
 
 def _is_recorded(claimed: Run) -> bool:
@@ -170,18 +149,6 @@ def _is_recorded(claimed: Run) -> bool:
 def _has_expired(receiver: Receiver, claimed: Run) -> bool:
     expires = receiver.options.expires
     return expires is not None and seconds_since(claimed.since, claimed.using) > expires
-
-
-def _expire(claimed: Run) -> Result:
-    """Give up a delivery that came too late, and say so."""
-    patiently(lambda: records.discarded(claimed, EXPIRED), claimed.using)
-    logger.warning(
-        "Discarded delivery %s of %s: it has expired.",
-        claimed.envelope.id,
-        claimed.envelope.receiver,
-    )
-    _announce(delivery_discarded, claimed, reason=EXPIRED)
-    return Result(delivery=claimed.envelope.id, state="skipped", told=EXPIRED)
 
 
 def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> Run | None:
@@ -202,7 +169,7 @@ def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> R
         failure = failure_of(exc, mask_for((), None, None), receiver=receiver.name)
         unread = patiently(lambda: records.unread(delivery, failure), delivery.using)
         if unread is not None:
-            _announce(delivery_failed, unread, exception=exc, failure=failure)
+            tell(delivery_failed, unread, exception=exc, failure=failure)
         raise
 
 
@@ -217,7 +184,7 @@ def _wait(delivery: Envelope | Reference) -> None:
 def _bury(id: str) -> None:  # noqa: A002
     """Where the one who claimed a delivery has died, need not wait for the end of its lease."""
     if claims.dead_claim(id, alias()):
-        tell_deaths(due.take_dead_claims(alias(), limit=1, ids=[id]))
+        tell_deaths(take_dead_claims(alias(), limit=1, ids=[id]))
 
 
 def _call(receiver: Receiver, claimed: Run) -> _Raised | None:
@@ -240,12 +207,7 @@ class _Raised:
 
 def _succeed(claimed: Run, duration: float) -> Result:
     held = patiently(lambda: records.succeeded(claimed, duration), claimed.using)
-    return _tell_success(claimed, duration) if held else _lost(claimed)
-
-
-def _tell_success(claimed: Run, duration: float) -> Result:
-    _announce(delivery_succeeded, claimed, duration=duration)
-    return Result(delivery=claimed.envelope.id, state="succeeded")
+    return tell_success(claimed, duration) if held else tell_lost(claimed)
 
 
 def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) -> Result:
@@ -269,8 +231,8 @@ def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) ->
         claimed.using,
     )
     if not held:
-        return _lost(claimed)
-    return _told(claimed, exc, failure, wait)
+        return tell_lost(claimed)
+    return tell_failure(claimed, exc, failure, wait)
 
 
 def _wait_after(receiver: Receiver, claimed: Run, exc: BaseException) -> float | None:
@@ -279,75 +241,3 @@ def _wait_after(receiver: Receiver, claimed: Run, exc: BaseException) -> float |
         return None
     age = seconds_since(claimed.since, claimed.using) if retry.deadline is not None else 0
     return retry.wait_after(exc, attempts=claimed.attempts + 1, age=age)
-
-
-def _told(claimed: Run, exc: BaseException, failure: Failure, wait: float | None) -> Result:
-    told = f"{failure.exception}: {failure.message}"
-    if wait is None:
-        logger.error(
-            "Failed delivery %s of %s after %d attempts: %s. It waits for a person: "
-            "manage.py async_signals show %s",
-            claimed.envelope.id,
-            claimed.envelope.receiver,
-            claimed.epoch,
-            told,
-            claimed.envelope.id,
-        )
-        _announce(delivery_failed, claimed, exception=exc, failure=failure)
-        return Result(delivery=claimed.envelope.id, state="failed", told=told)
-    logger.warning(
-        "Attempt %d at delivery %s of %s failed: %s. The next one follows in %.0f s.",
-        claimed.epoch,
-        claimed.envelope.id,
-        claimed.envelope.receiver,
-        told,
-        wait,
-    )
-    _announce(delivery_retrying, claimed, exception=exc, failure=failure, wait=wait)
-    return Result(delivery=claimed.envelope.id, state="retrying", told=told, wait=wait)
-
-
-def _lost(claimed: Run) -> Result:
-    logger.warning(
-        "Delivery %s of %s ran for longer than its lease and was taken away: its result does not "
-        "count. Raise ASYNC_SIGNALS['LEASE'], now %s s.",
-        claimed.envelope.id,
-        claimed.envelope.receiver,
-        get_settings().lease,
-    )
-    return Result(delivery=claimed.envelope.id, state="skipped", told="lost its lease")
-
-
-def _announce(signal: Signal, claimed: Run, **named: object) -> None:
-    announce(
-        signal,
-        claimed.envelope.as_delivery(attempt=claimed.epoch),
-        using=claimed.using,
-        fingerprint=claimed.fingerprint,
-        **named,
-    )
-
-
-def tell_deaths(deaths: Iterable[due.Death]) -> None:
-    """Log and announce that workers died over deliveries."""
-    for death in deaths:
-        delivery = death.delivery
-        logger.error(
-            "Attempt %d at delivery %s of %s ended with the death of its worker. %s",
-            delivery.attempt,
-            delivery.id,
-            delivery.receiver,
-            "It is quarantined and waits for a person."
-            if death.is_final
-            else "It is delivered again.",
-        )
-        named: dict[str, object] = {
-            "using": death.using,
-            "fingerprint": death.before,
-            "exception": None,
-            "failure": death.failure,
-        }
-        if death.is_final:
-            announce(delivery_failed, delivery, **named)
-        else:
-            announce(delivery_retrying, delivery, wait=0.0, **named)

@@ -27,6 +27,7 @@ from .publisher import HEADER, WITHOUT_DATA
 
 if TYPE_CHECKING:
     from .registry import Receiver
+    from .results import Result
 
 __all__ = ["create_tasks"]
 
@@ -143,7 +144,7 @@ def _run_robust(task: celery.Task[Any, Any], wire: object) -> None:
         )
 
 
-def _follow(results: list[robust.Result]) -> None:
+def _follow(results: list[Result]) -> None:
     """Publish those whose turn it is after these; they are due, should that fail."""
     for result in results:
         if result.next_of is not None:
@@ -155,7 +156,7 @@ def _follow(results: list[robust.Result]) -> None:
                 )
 
 
-def _results(task: celery.Task[Any, Any], wire: object) -> list[robust.Result]:
+def _results(task: celery.Task[Any, Any], wire: object) -> list[Result]:
     try:
         return robust.run(wire, name=task.name, worker=f"{task.request.hostname}/{os.getpid()}")
     except FutureEnvelopeError as exc:

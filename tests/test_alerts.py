@@ -36,10 +36,12 @@ from async_signals import (
 from async_signals.delivery import Delivery
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, groups, spool
+from async_signals.ledger.deaths import take_dead_claims
 from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
 from async_signals.models import Claim, Event, FailureGroup, Outcome, State
 from async_signals.models import Delivery as Row
+from async_signals.results import tell_deaths
 from async_signals.sending.dispatch import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
@@ -469,7 +471,7 @@ class TestConcurrency:
 def work(alias: str, name: str) -> None:
     """Let workers do all that is due."""
     ready, died, _ = due.take_due(alias, receivers=[name], limit=100)
-    robust.tell_deaths(died)
+    tell_deaths(died)
     for each in ready:
         robust.run(pack([each.reference]), name=name, worker="w@test/1")
 
@@ -607,7 +609,7 @@ class TestDeliveries:
                 assert claims.claim(each, dump(each), worker="w@test/1") is not None
             sent.clear()
             Claim.objects.using(ledger).filter(done=False).update(expires_at=PAST)
-            robust.tell_deaths(due.take_dead_claims(ledger, limit=100))
+            tell_deaths(take_dead_claims(ledger, limit=100))
             assert subjects(receiver) == ["is failing: its worker died"]
             Row.objects.using(ledger).update(state=State.SUCCEEDED)
 
@@ -617,7 +619,7 @@ class TestDeliveries:
         ordered.send(None, number=1)
         claims.claim(sent[0], dump(sent[0]), worker="w@test/1")
         Claim.objects.using(ledger).update(expires_at=PAST)
-        robust.tell_deaths(due.take_dead_claims(ledger, limit=100))
+        tell_deaths(take_dead_claims(ledger, limit=100))
         self.retry(ledger, receiver, None)
         assert subjects(receiver) == [
             "is failing: its worker died",

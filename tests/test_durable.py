@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import threading
 
@@ -663,11 +664,12 @@ class TestEffectOnce:
         assert run(write, row) == "retrying"
         assert effects() == 0
 
-    def test_a_callback_that_fails_after_the_commit(self, alias, once, effects) -> None:
-        """What is committed stays a success; the log has the error."""
+    @pytest.mark.parametrize("exc", [OSError, SystemExit, asyncio.CancelledError])
+    def test_a_callback_that_fails_after_the_commit(self, alias, once, effects, exc) -> None:
+        """What is committed stays a success, and the worker's process goes on; it is logged."""
 
         def explode():
-            raise OSError("after the commit")
+            raise exc("after the commit")
 
         write, row = once(lambda: transaction.on_commit(explode, using=alias))
 

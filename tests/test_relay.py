@@ -141,7 +141,7 @@ def test_the_thread_lives(published, waiting, monkeypatch) -> None:
         raise RuntimeError
 
     monkeypatch.setattr(relay, "FIRST_WAIT", 0.01)
-    monkeypatch.setattr(due, "take_dead_claims", fail)
+    monkeypatch.setattr(relay, "take_dead_claims", fail)
     relay.run(stop)
     assert failed.is_set()
 

@@ -73,6 +73,22 @@ def test_whether_and_when(policy, exc, attempts, age, wait) -> None:
     assert policy.wait_after(exc, attempts=attempts, age=age) == wait
 
 
+def test_any_group_has_an_answer() -> None:
+    """However deep it is, and whatever its class makes of it."""
+
+    class Hostile(ExceptionGroup):
+        @property
+        def exceptions(self):
+            raise RuntimeError
+
+    deep: Exception = PermanentFailure()
+    for _ in range(2_000):
+        deep = ExceptionGroup("", [deep])
+
+    assert Retry().wait_after(deep, attempts=1, age=0) is None
+    assert Retry().wait_after(Hostile("", [PermanentFailure()]), attempts=1, age=0) is None
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

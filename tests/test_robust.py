@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import datetime as dt
@@ -31,6 +32,7 @@ from async_signals import (
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, patience, pruning, records, spool
 from async_signals.ledger.clock import seconds_since
+from async_signals.ledger.deaths import take_dead_claims
 from async_signals.models import Attempt, Claim, Delivery, Event
 from async_signals.publisher import HEADER
 from async_signals.signals import delivery_retrying
@@ -85,14 +87,15 @@ def test_success_leaves_no_row_in_the_ledger(send, ledger) -> None:
     assert Claim.objects.using(ledger).get().done
 
 
-def test_a_listener_that_exits_ends_nothing(send, ledger, caplog) -> None:
+@pytest.mark.parametrize("exc", [SystemExit, asyncio.CancelledError])
+def test_a_listener_that_exits_ends_nothing(send, ledger, caplog, exc) -> None:
     """What it is told of stays recorded, and the worker's process goes on."""
 
     def receive(**kwargs):
         raise OSError
 
     def listen(**kwargs):
-        raise SystemExit
+        raise exc
 
     delivery_retrying.connect(listen)
     try:
@@ -102,7 +105,7 @@ def test_a_listener_that_exits_ends_nothing(send, ledger, caplog) -> None:
         delivery_retrying.disconnect(listen)
 
     assert Attempt.objects.using(ledger).count() == 1
-    assert "SystemExit at " in caplog.text
+    assert f"{exc.__name__} at " in caplog.text
 
 
 def test_a_message_that_comes_again_is_not_run_again(send) -> None:
@@ -307,7 +310,7 @@ def test_a_worker_that_comes_back_after_its_lease_records_nothing(send, ledger) 
     envelope = unpack(wire)[0]
     zombie = claims.claim(envelope, dump(envelope), worker="zombie@test/1")
     Claim.objects.using(ledger).update(expires_at=envelope.sent_at)
-    [death] = due.take_dead_claims(ledger, limit=10)
+    [death] = take_dead_claims(ledger, limit=10)
     assert not death.is_final
 
     assert not records.succeeded(zombie, 1)
@@ -507,15 +510,15 @@ def test_a_claim_that_cannot_be_recorded_stops_no_other(send, ledger, monkeypatc
     for envelope in (refused, other):
         assert claims.claim(envelope, dump(envelope), worker="w@test/1")
     Claim.objects.using(ledger).update(expires_at=Now())
-    insert_rows = due.insert_rows
+    insert_rows = records.insert_rows
 
     def insert(rows, envelopes, using):
         if rows[0].pk == refused.id and envelopes[0].kwargs:
             raise DataError("a value out of range")
         insert_rows(rows, envelopes, using)
 
-    monkeypatch.setattr(due, "insert_rows", insert)
-    deaths = due.take_dead_claims(ledger, limit=10)
+    monkeypatch.setattr("async_signals.ledger.deaths.insert_rows", insert)
+    deaths = take_dead_claims(ledger, limit=10)
 
     assert {death.delivery.id: death.is_final for death in deaths} == {
         refused.id: True,

@@ -19,7 +19,8 @@ from django.views.decorators.debug import sensitive_variables
 
 from async_signals import Retry, operations, robust, signals
 from async_signals.ids import new_id
-from async_signals.ledger import claims, due, records
+from async_signals.ledger import claims, records
+from async_signals.ledger.deaths import take_dead_claims
 from async_signals.models import Claim, Delivery, Event
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
@@ -179,7 +180,7 @@ class TestPrimaryKeys:
         send()
         claims.claim(sent[0], dump(sent[0]), worker="w@test/1")
         Claim.objects.using(ledger).update(expires_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-        assert due.take_dead_claims(ledger, limit=1)
+        assert take_dead_claims(ledger, limit=1)
         assert KEY not in people_see(ledger)
 
     def test_on_the_page_of_the_admin(self, send, sent, ledger, admin_client) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections, router
 
 from ..models import Delivery, Operation
 
-__all__ = ["alias", "aliases", "begin_writing", "silent"]
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+__all__ = ["alias", "aliases", "begin_writing", "locked", "silent"]
 
 #: Seconds before a database that had no tables is asked again, and one that could not be asked;
 #: the latter doubles, up to the longest.
@@ -77,3 +81,11 @@ def begin_writing(using: str) -> None:
     """
     if not connections[using].features.has_select_for_update:
         Operation._base_manager.using(using).filter(by="").update(by="")
+
+
+def locked(rows: QuerySet[Any], using: str) -> QuerySet[Any]:
+    """Lock *rows*, leaving out what another process has locked where the database can."""
+    features = connections[using].features
+    if not features.has_select_for_update:
+        return rows  # SQLite: one writer at a time, and a stale read cannot be written upon.
+    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)

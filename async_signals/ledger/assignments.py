@@ -38,7 +38,8 @@ _PRIVATE = re.compile(
 _BRACKETS = {"(": ")", "[": "]", "{": "}"}
 #: Names that say something elsewhere, and are keys of an API in the query of a URL.
 IN_QUERY = re.compile(r"([?&](?:amp;)?(?:key|sig)=)(?![{%])[^\s&#\"'<>]+", re.IGNORECASE)
-_IN_URL = re.compile(r"(?<=://)([^\s/:@]{0,100}+):([^\s/@]{1,200}+)(?=@)")
+#: Up to the last "@" of what stands before the path: a password may have one in it.
+_IN_URL = re.compile(r"(?<=://)([^\s/:@]{0,1000}+):[^\s/]{1,8000}(?=@)")
 
 
 class Assignments:

@@ -12,21 +12,16 @@ import datetime as dt
 import random
 from typing import TYPE_CHECKING, Any
 
-from django.db import DataError, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F, Q
 
-from ..conf import get_settings
-from ..exceptions import EnvelopeError
-from ..models import Attempt, Claim, Delivery, Outcome, State
-from ..wire.envelope import Reference, load
-from . import begin_writing
+from ..models import Delivery, State
+from ..wire.envelope import Reference
+from . import begin_writing, locked
 from .causes import chains_of
-from .claims import receipt
 from .clock import Now
-from .failures import Failure, death_of
-from .groups import seen
-from .payloads import mask_of
-from .records import blank_envelope, delivery_of, insert_rows, new_row
+from .deaths import record_death, seen_together
+from .records import delivery_of
 from .throttle import exhausted, take_tokens
 from .turns import end, held, leave, let_pass, next_of, passes, put_aside
 
@@ -34,19 +29,16 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Collection, Mapping
 
-    from django.db.models import QuerySet
-
     from .. import delivery as delivery_of_user
+    from .deaths import Death
 
 __all__ = [
     "REPUBLISH",
-    "Death",
     "give_back",
     "mark_run",
     "mark_taken",
     "put_off",
     "seconds_to_next",
-    "take_dead_claims",
     "take_due",
     "take_next",
 ]
@@ -75,17 +67,6 @@ class Due:
     reference: Reference
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Death:
-    """A delivery whose worker died over it."""
-
-    delivery: delivery_of_user.Delivery
-    failure: Failure
-    is_final: bool  #: Too many have: it waits for a person.
-    before: str  #: Fingerprint of the failure that it had before.
-    using: str  #: Alias of the database that has it.
-
-
 def take_due(
     using: str, *, receivers: Collection[str], limit: int, without: Collection[str] = ()
 ) -> tuple[list[Due], list[Death], frozenset[str] | None]:
@@ -109,7 +90,7 @@ def take_due(
     wanted = Q(receiver__in=receivers) & ~waiting | Q(state=State.RUNNING)
     with transaction.atomic(using=using):
         rows = list(
-            _locked(
+            locked(
                 Delivery._base_manager.using(using).filter(wanted, due_at__lte=Now()),
                 using,
             )
@@ -122,8 +103,8 @@ def take_due(
         turns = held([row.pk for row in rows], using)
         dead = [row for row in rows if row.state == State.RUNNING]
         chains = chains_of([row.pk for row in dead], using)
-        deaths = _seen(
-            [_record_death(row, using, chain=chains.get(str(row.pk), ())) for row in dead], using
+        deaths = seen_together(
+            [record_death(row, using, chain=chains.get(str(row.pk), ())) for row in dead], using
         )
         for row, death in zip(dead, deaths, strict=True):
             if row.pk in turns:
@@ -242,96 +223,6 @@ def mark_taken(ids: Collection[str], using: str) -> None:
     )
 
 
-def take_dead_claims(using: str, *, limit: int, ids: Collection[str] = ()) -> list[Death]:
-    """
-    Move deliveries whose workers died into the ledger, to be published again.
-
-    Args:
-        using: Alias of the ledger's database.
-        limit: At most so many.
-        ids: Claims of workers that are known to have died; none: those whose lease is over.
-    """
-    which = Q(pk__in=list(ids)) if ids else Q(expires_at__lte=Now())
-    with transaction.atomic(using=using):
-        claims = list(
-            _locked(Claim._base_manager.using(using).filter(which, done=False), using)[:limit]
-        )
-        return _seen([each for claim in claims if (each := _adopted(claim, using))], using)
-
-
-def _adopted(claim: Claim, using: str) -> Death | None:
-    try:
-        with transaction.atomic(using=using):
-            return _adopt(claim, using)
-    except (DataError, ValueError) as exc:  # One of them must not stop all others.
-        return _adopt(claim, using, f"cannot be recorded: {exc}")
-
-
-def _adopt(claim: Claim, using: str, unreadable: str = "") -> Death | None:
-    receipt(Claim._base_manager.using(using).filter(pk=claim.pk))
-    if Delivery._base_manager.using(using).filter(pk=claim.pk).exists():
-        return None  # It has its row, which nobody may change but by its own claim.
-    try:
-        envelope, reason = load(claim.envelope), unreadable
-    except EnvelopeError as exc:
-        reason = str(exc)
-    if reason:
-        envelope = blank_envelope(str(claim.pk), claim.receiver, claim.started_at)
-    row = new_row(envelope, mask_of(envelope), claim.envelope, None)
-    row.state, row.due_at = State.RUNNING, claim.expires_at
-    row.epoch, row.worker, row.started_at = 1, claim.worker, claim.started_at
-    insert_rows([row], [envelope], using)
-    return _record_death(row, using, reason, chain=envelope.chain)
-
-
-def _seen(deaths: list[Death], using: str) -> list[Death]:
-    # In one order: each holds its group's row until the end of the transaction.
-    for death in sorted(deaths, key=lambda death: death.failure.fingerprint):
-        seen(
-            death.delivery.id,
-            death.delivery.receiver,
-            death.failure,
-            using,
-            before=death.before,
-            together=[
-                each.delivery.id for each in deaths if each.before != each.failure.fingerprint
-            ],
-        )
-    return deaths
-
-
-def _record_death(row: Any, using: str, reason: str = "", *, chain: tuple[str, ...] = ()) -> Death:
-    """Write that the worker of *row* died; a person has to look after too many."""
-    limit = get_settings().max_deaths
-    is_final = bool(reason) or row.deaths + 1 >= limit
-    failure = death_of(row.receiver)
-    Delivery._base_manager.using(using).filter(pk=row.pk).update(
-        state=State.FAILED if is_final else State.PENDING,
-        due_at=None if is_final else Now(),
-        finished_at=Now() if is_final else None,
-        deaths=F("deaths") + 1,
-        exception=failure.exception,
-        message=failure.message,
-        fingerprint=failure.fingerprint,
-        reason=(reason or f"quarantined: {limit} workers died over it") if is_final else "",
-    )
-    Attempt._base_manager.using(using).bulk_create(
-        [
-            Attempt(
-                delivery_id=row.pk,
-                number=row.epoch,
-                outcome=Outcome.DIED,
-                started_at=row.started_at or Now(),
-                worker=row.worker,
-                message=failure.message,
-                fingerprint=failure.fingerprint,
-            )
-        ]
-    )
-    delivery = delivery_of(row, attempt=row.epoch, chain=chain)
-    return Death(delivery, failure, is_final, row.fingerprint, using)
-
-
 def _within_rate(rows: list[Any], using: str) -> tuple[list[Any], frozenset[str]]:
     """Return the rows that may be published now, and the receivers of others, which stay due."""
     allowed = []
@@ -362,11 +253,3 @@ def _mark_published(rows: list[Any], using: str) -> None:
             published_at=Now(),
             due_at=Now() + dt.timedelta(seconds=wait * random.uniform(0.8, 1.2)),  # noqa: S311
         )
-
-
-def _locked(rows: QuerySet[Any], using: str) -> QuerySet[Any]:
-    """Lock *rows*, leaving out what another relay has locked where the database can."""
-    features = connections[using].features
-    if not features.has_select_for_update:
-        return rows  # SQLite: one writer at a time, and a stale read cannot be written upon.
-    return rows.select_for_update(skip_locked=features.has_select_for_update_skip_locked)

@@ -21,13 +21,12 @@ class PreparedStatements:
     """
     Those of one connection of psycopg 3, which is in autocommit and nobody else's.
 
-    None of its statements waits for the disk. While one is executed, Python handles no signal.
+    While one is executed, Python handles no signal.
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._server = connection.pgconn
         self._names: dict[str, bytes] = {}
-        connection.execute("SET synchronous_commit TO off")
 
     def execute(self, sql: str, parameters: Sequence[object]) -> int:
         """
@@ -38,6 +37,8 @@ class PreparedStatements:
             parameters: Sent as their ``str()``.
 
         Raises:
+            LookupError: The server does not know what it was told to prepare: something between it
+                and us, such as PgBouncer, hands out one server for another.
             psycopg.Error: As psycopg's cursors.
         """
         name = self._names.get(sql) or self._prepare(sql)
@@ -60,4 +61,7 @@ class PreparedStatements:
         if self._server.status != pq.ConnStatus.OK:  # No code tells that it is an operational one.
             raise errors.OperationalError(result.get_error_message())
         if result.status != pq.ExecStatus.COMMAND_OK:
-            raise errors.error_from_result(result)
+            exc = errors.error_from_result(result)
+            if isinstance(exc, (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)):
+                raise LookupError(str(exc))
+            raise exc

@@ -17,7 +17,7 @@ from django.db import connections
 from ..conf import get_settings
 from ..models import Claim
 from .clock import CLOCKS
-from .standing_connection import execute, waits_for_the_disk
+from .standing_connection import execute, is_transaction_of_its_own
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -44,8 +44,9 @@ def insert_claim(
     connection = connections[using]
     vendor, lease = connection.vendor, get_settings().lease
     now, later = CLOCKS[vendor]
-    values = f"%s, %s, FALSE, {later}, {now}, %s, %s, %s"
-    if _has_to_be_quick(connection, using):
+    key = "%s::uuid" if vendor == "postgresql" else "%s"
+    values = f"{key}, %s, FALSE, {later}, {now}, %s, %s, %s"
+    if _may_be_quick(connection, using):
         sql = f"{_QUICKLY}INSERT INTO {_TABLE} ({_COLUMNS}) SELECT {values} FROM quickly "
     else:
         ignore = "IGNORE " if vendor == "mysql" else ""
@@ -63,8 +64,8 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
     now, later = CLOCKS[vendor]
     key = _key(id, connection)
     if vendor == "postgresql":  # Whose crash may have lost the claim.
-        values = f"%s, %s, TRUE, {later}, {now}, '', '', ''"
-        quick = _has_to_be_quick(connection, using)
+        values = f"%s::uuid, %s, TRUE, {later}, {now}, '', '', ''"
+        quick = _may_be_quick(connection, using)
         source = f"SELECT {values} FROM quickly" if quick else f"VALUES ({values})"
         sql = (
             f"{_QUICKLY if quick else ''}INSERT INTO {_TABLE} AS claim ({_COLUMNS}) {source} "
@@ -81,9 +82,9 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
     return execute(sql, parameters, using) == 1
 
 
-def _has_to_be_quick(connection: BaseDatabaseWrapper, using: str) -> bool:
-    """Whether the statement would wait for the disk, and need not."""
-    return connection.vendor == "postgresql" and waits_for_the_disk(using)
+def _may_be_quick(connection: BaseDatabaseWrapper, using: str) -> bool:
+    """Whether the statement is a transaction of its own, on a database that has a choice."""
+    return connection.vendor == "postgresql" and is_transaction_of_its_own(using)
 
 
 def _key(id: str, connection: BaseDatabaseWrapper) -> Any:  # noqa: A002

@@ -28,7 +28,8 @@ _VARIABLE = re.compile(
         (?P<mark> ["']) (?P<answer> (?: \\. | (?!(?P=mark))[^\\\n] )*+ ) (?P=mark)
     | \b[a-z][a-z0-9+.-]{{0,20}}://\S+                                # URLs
     | [\w.+-]{{1,64}}@[\w-]{{1,64}}\.[\w.-]+                          # mail addresses
-    | (?<!\w)[bu]?'[^'\n]*'(?!\w) | (?:\b[bu])?"[^"\n]*" | `[^`\n]*`  # quoted texts
+    | (?<!\w)[bu]?'(?:\\.|[^'\\\n])*+'(?!\w)                          # quoted texts
+    | (?:\b[bu])?"(?:\\.|[^"\\\n])*+" | `[^`\n]*`
     | “[^”\n]{{0,200}}” | „[^“”\n]{{0,200}}[“”]
     | «[^»\n]{{0,200}}» | \u2018[^\u2019\n]{{0,200}}\u2019
     | \b[0-9a-f]{{8}}-(?:[0-9a-f]{{4}}-){{3}}[0-9a-f]{{12}}\b         # UUIDs
@@ -42,11 +43,14 @@ _VARIABLE = re.compile(
     | (?<![\w.])(?:[a-z]:|[\w.~-]{{1,64}}+)?(?:[/\\][\w.~-]+)+[/\\]?  # paths
     | (?<![\w-])(?=[\d_-]*[^\W\d_])                                  # ids with letters
         (?: (?=(?:[^\W\d]|-)*+\.?\d) | (?=[\w-]{{10}})(?=[\w-]*?(?:{_RANDOM})) ) [\w-]++/?
-    | \d+(?:[.,:]\d+)*                                               # numbers, times
+    | (?:(?<![\w)\]?])-)?\d+(?:[.,:]\d+)*                             # numbers, times
     | •+                                                              # what is masked
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+
+#: However many there are of what differs.
+_LIST = re.compile(r"\?(?:,[ ]?\?)+")
 
 
 def shape_of(message: str) -> str:
@@ -59,7 +63,8 @@ def shape_of(message: str) -> str:
     Args:
         message: Masked; its first 4,000 characters count.
     """
-    return _VARIABLE.sub(_placeholder, message[:_MAX_SAID])[:_MAX_SHAPE]
+    shape = _VARIABLE.sub(_placeholder, message[:_MAX_SAID])
+    return _LIST.sub("?", shape)[:_MAX_SHAPE]
 
 
 def _placeholder(match: re.Match[str]) -> str:

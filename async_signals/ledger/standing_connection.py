@@ -8,6 +8,7 @@ these two statements use.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from .prepared import PreparedStatements
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["execute", "open_standing", "waits_for_the_disk"]
+__all__ = ["execute", "is_transaction_of_its_own", "open_standing"]
 
 #: By process and alias: a fork must not use its parent's.
 _standing: dict[tuple[int, str], _Standing] = {}
@@ -41,11 +42,9 @@ def execute(sql: str, parameters: tuple[Any, ...], using: str) -> int:
         return int(cursor.rowcount)
 
 
-def waits_for_the_disk(using: str) -> bool:
-    """Whether a statement that is executed now stands alone, and returns when it is on the disk."""
-    standing = _standing_for(using)
-    is_alone = not connections[using].in_atomic_block
-    return is_alone and not (standing is not None and standing.is_prepared)
+def is_transaction_of_its_own(using: str) -> bool:
+    """Whether a statement that is executed now stands alone."""
+    return not connections[using].in_atomic_block
 
 
 def open_standing(using: str) -> None:
@@ -63,15 +62,17 @@ class _Standing:
         settings = site.settings_dict
         # What sites set for a pool of connections, which knows nothing of prepared statements.
         is_pooled = settings.get("DISABLE_SERVER_SIDE_CURSORS") or settings["OPTIONS"].get("pool")
-        #: Whether the server plans its statements once, and they do not wait for the disk.
-        self.is_prepared = site.vendor == "postgresql" and not is_pooled and _has_psycopg_3()
+        #: Whether the server plans its statements once.
+        self._is_prepared = site.vendor == "postgresql" and not is_pooled and _has_psycopg_3()
         self._statements: PreparedStatements | None = None
 
     def execute(self, sql: str, parameters: tuple[Any, ...]) -> int:
         connection = self._connection
         try:
-            if self.is_prepared:
-                return self._execute_prepared(sql, parameters)
+            if self._is_prepared:
+                with contextlib.suppress(LookupError):
+                    return self._execute_prepared(sql, parameters)
+                self._is_prepared = False  # A pool that the settings do not tell of.
             with connection.cursor() as cursor:
                 cursor.execute(sql, parameters)
                 return int(cursor.rowcount)

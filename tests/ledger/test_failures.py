@@ -105,6 +105,9 @@ class TestFingerprint:
         ("one", "other"),
         [
             ("order 1", "order 234"),
+            ("balance -5 is too low", "balance 17 is too low"),
+            ("rows [1, 2] are missing", "rows [3, 4, 5] are missing"),
+            (r"no 'it\'s'", "no 'b'"),
             ("at 12:30:01.5", "at 1:02:03"),
             ("no 'a'", "no 'b c'"),
             ('no "a"', 'no "b c"'),
@@ -159,6 +162,7 @@ class TestFingerprint:
             ("can't pay for Ada's order", "can't ship Ada's order"),
             ("can’t pay for Ada’s order", "can’t ship Ada’s order"),  # noqa: RUF001
             ("it may fail", "it must fail"),
+            ("1 of it, 2 of that", "1 of it"),
             ("UnprocessableEntityError", "ServiceUnavailableError"),
             ("the warehouse::stock is empty", "the warehouse::shelf is empty"),
             ("(421, b'4.7.0 Try again later')", "(550, b'4.7.0 Try again later')"),

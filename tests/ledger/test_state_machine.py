@@ -24,6 +24,7 @@ from async_signals import operations, registry, stats
 from async_signals.ids import new_id
 from async_signals.ledger import claims, due, pausing, records
 from async_signals.ledger.clock import Now
+from async_signals.ledger.deaths import take_dead_claims
 from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
 from async_signals.ledger.outgoing import Outgoing, insert_outgoing
@@ -227,7 +228,7 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule(relay=RELAYS)
     def take(self, relay):
-        deaths = due.take_dead_claims(USING, limit=100)
+        deaths = take_dead_claims(USING, limit=100)
         receivers = registry.known(without=[self.receiver] if self.is_paused else ())
         ready, died, _ = due.take_due(USING, receivers=receivers, limit=100)
         for death in [*deaths, *died]:
