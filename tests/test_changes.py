@@ -272,6 +272,25 @@ class TestChanges:
 
         assert told == [{}, {"data": ({"1": [1, 2]}, {"1": [1, 3]})}]
 
+    @pytest.mark.parametrize(
+        ("old", "new"), [(1, True), (False, 0), (1, 1.0), ({"on": [1]}, {"on": [True]})], ids=str
+    )
+    def test_json_tells_numbers_from_truth(self, old, new, connect, inline) -> None:
+        """What Python takes for equal is another value of JSON; the order of keys is none."""
+        connect(post_save, on_save, sender=Product, track_changes=True, on_commit=False)
+        try:
+            product = Product.objects.create(data={"a": old, "b": 1})
+            product = Product.objects.get(pk=product.pk)
+            told.clear()
+            product.data = {"b": 1, "a": old}
+            product.save()
+            product.data = {"b": 1, "a": new}
+            product.save()
+        finally:
+            stop_tracking(Product)
+
+        assert repr(told) == repr([{}, {"data": ({"b": 1, "a": old}, {"b": 1, "a": new})}])
+
     def test_a_child_whose_parents_key_is_deferred(self, changes) -> None:
         """The key of the row itself is enough."""
         pk = LongArticle.objects.create(title="old").pk
