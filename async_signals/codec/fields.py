@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
 def encode_value(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
     """Return *value* as JSON, where need be with the name of *field*; raises Unsendable."""
+    held = encoder.held
     try:
         return encoder.encode(value)
     except Unsendable:
         text = text_of(field, value)
         if text is None:
             raise
+        encoder.held = held  # The text travels, not what the value holds.
         where = [label_of(field.model), field.attname]
         return {"$": "by_field", "v": [*where, encoder.encode(text)]}
 
