@@ -97,20 +97,21 @@ def equal(field: Field[Any, Any], left: Any, right: Any) -> bool:
 
 def _is_same_json(field: Field[Any, Any], left: Any, right: Any) -> bool:
     """Whether equal values of *field* are one JSON, where that is what it stores: 1 is not true."""
-    field = _origin(field)
+    field = origin_of(field)
     if not isinstance(field, JSONField):
         return True
     try:
-        return _json_of(field, left) == _json_of(field, right)
+        return json_of(field, left) == json_of(field, right)
     except (TypeError, ValueError, RecursionError):  # A site's own gives back what is no JSON.
         return True
 
 
-def _json_of(field: JSONField, value: Any) -> str:
+def json_of(field: JSONField, value: Any) -> str:
+    """Return the JSON that *field* stores for *value*, whatever the order of its keys."""
     return json.dumps(value, cls=field.encoder, sort_keys=True)
 
 
-def _origin(field: Field[Any, Any]) -> Field[Any, Any]:
+def origin_of(field: Field[Any, Any]) -> Field[Any, Any]:
     """Return the field whose values *field* has: a foreign key has those of what it refers to."""
     while field.remote_field:
         field = field.target_field  # type: ignore[attr-defined]
@@ -118,7 +119,7 @@ def _origin(field: Field[Any, Any]) -> Field[Any, Any]:
 
 
 def _written(field: Field[Any, Any], value: Any) -> str:
-    field = _origin(field)
+    field = origin_of(field)
     # An instance that has nothing but this value, made without a signal.
     carrier = object.__new__(field.model)
     carrier.__dict__[field.attname] = value

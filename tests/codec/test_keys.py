@@ -12,7 +12,7 @@ from django.db import OperationalError, ProgrammingError, connections, transacti
 
 from async_signals import DecodeError, MissingInstanceError, SerializationError, codec
 from tests.conftest import require
-from tests.testapp.models import Bare, Country, Shelf, Span
+from tests.testapp.models import Bare, Country, Shape, Shelf, Span
 
 from .known import Point, Size, through_json
 
@@ -27,7 +27,7 @@ def tables():
     """Those of PostgreSQL's own keys."""
     require("postgresql")
     with connections["postgresql"].schema_editor() as editor:
-        for model in (Shelf, Span, Bare):
+        for model in (Shelf, Span, Bare, Shape):
             editor.create_model(model)
 
 
@@ -162,6 +162,18 @@ class TestWhole:
         for row in rows:
             every = type(row).objects.using("postgresql").all()
             assert through_json([row, list(through_json(every))]) == [row, [row]]
+
+    def test_keys_of_json(self, tables) -> None:
+        """Objects in any depth, and what Python takes for equal."""
+        keys = [{"a": 1}, {"a": True}, [1, {"b": [2]}], {"c": {"d": []}}, 1, True, "x"]
+        rows = [Shape.objects.using("postgresql").create(key=key) for key in keys]
+        every = Shape.objects.using("postgresql").filter(pk__in=keys)
+        expected = sorted(map(repr, keys))
+
+        for row in rows:
+            assert repr(through_json(row).key) == repr(row.key)
+        assert sorted(repr(row.key) for row in through_json(every)) == expected
+        assert sorted(repr(row.key) for row in through_json(through_json(every))) == expected
 
     @pytest.mark.parametrize("code", [Size.SMALL, "S"])
     def test_members_of_enums(self, code) -> None:
