@@ -424,6 +424,44 @@ class TestPlain:
         assert type(as_stored(NameField(), Name("x"), "default")) is Name
 
 
+class TestFiles:
+    @pytest.fixture
+    def product(self, connect, inline):
+        connect(post_save, on_save, sender=Product, track_changes=True, on_commit=False)
+        yield Product.objects.get(pk=Product.objects.create(manual="a.txt").pk)
+        stop_tracking(Product)
+
+    @pytest.mark.parametrize("nothing", [None, ""])
+    def test_one_that_is_taken_away(self, nothing, product) -> None:
+        """The name of no file is an empty one, as in the row."""
+        told.clear()
+        product.manual = nothing
+        product.save()
+
+        assert told == [{"manual": ("a.txt", "")}]
+        assert Product.objects.get().manual.name == ""
+
+    def test_none_where_there_was_none(self, product) -> None:
+        """Another word for the same."""
+        product.manual = ""
+        product.save()
+        told.clear()
+        product.manual = None
+        product.save()
+        product = Product.objects.get()
+        product.manual = None
+        product.save()
+
+        assert told == [{}, {}]
+
+    def test_null(self) -> None:
+        """A row that was made past Django has changed when Django has saved it."""
+        from async_signals.sending.stored_values import as_stored
+
+        assert as_stored(models.FileField(null=True), None, "default") == ""
+        assert as_stored(models.CharField(null=True), None, "default") is None
+
+
 class TestPartial:
     def test_update_fields(self, article, changes) -> None:
         """What was not saved has not changed, until it is saved."""

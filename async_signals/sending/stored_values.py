@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connections
-from django.db.models import DateTimeField, DecimalField, JSONField
+from django.db.models import DateTimeField, DecimalField, FileField, JSONField
 from django.utils import timezone
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def as_stored(field: Field[Any, Any], value: Any, using: str | None) -> Any:
         field = field.target_field  # type: ignore[attr-defined]
     try:
         value = _plain(field, field.to_python(value))
+        if isinstance(field, FileField) and value is None:
+            return field.get_prep_value("")  # No file has an empty name, also where NULL may be.
         if isinstance(field, DecimalField):
             return _rounded(field, value, using)
         if isinstance(field, DateTimeField):
