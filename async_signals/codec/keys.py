@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import EmptyResultSet
 from django.db import DataError, OperationalError, ProgrammingError
 from django.db.models import JSONField
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 
 from .custom import is_registered
 from .fields import encode_value, json_of, origin_of, read, text_of
+from .lazies import kept
 from .models import label_of
 from .table import CALLED, Unsendable, decode_value
 
@@ -98,6 +100,8 @@ def is_of_the_key(error: Exception) -> bool:
 
 
 def _encode_part(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
+    if issubclass(type(value), Promise):  # A translated text, which was stored as what it says.
+        value = kept(value)
     if type(value) in _SCALARS or _is_of_a_key(value):
         return encode_value(field, value, encoder)
     text = text_of(field, value)

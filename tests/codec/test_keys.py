@@ -9,6 +9,8 @@ import time
 
 import pytest
 from django.db import OperationalError, ProgrammingError, connections, transaction
+from django.utils.functional import lazy
+from django.utils.translation import gettext_lazy
 
 from async_signals import DecodeError, MissingInstanceError, SerializationError, codec
 from tests.conftest import require
@@ -181,6 +183,24 @@ class TestWhole:
         country = Country.objects.create(code=code, number=1)
 
         assert through_json(country).number == 1
+
+    @pytest.mark.parametrize("how", ["reference", "snapshot", "both"])
+    def test_a_lazy_text(self, how) -> None:
+        """It is the text that it says, as it is elsewhere."""
+        country = Country.objects.create(code=gettext_lazy("no"), number=1)
+        held = Country.objects.all()
+        held._result_cache = [country]
+
+        arrived = through_json([country, held], instance=how)
+        assert (arrived[0].code, arrived[0].number) == ("no", 1)
+        assert list(arrived[1]) == [Country.objects.get()]
+
+    def test_a_lazy_value_that_is_no_key(self) -> None:
+        """What it stands for has to be one."""
+        country = Country(code=lazy(lambda: Point(1), Point)(), number=1)
+        country._state.adding = False
+        with pytest.raises(SerializationError, match="expected a primary key of plain values"):
+            codec.encode({"v": country}, receiver="r")
 
     def test_a_member_that_is_an_expression(self) -> None:
         """Django would call it."""
