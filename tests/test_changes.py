@@ -6,6 +6,7 @@ import copy
 import datetime as dt
 import decimal
 import pickle
+import uuid
 
 import django
 import pytest
@@ -15,6 +16,8 @@ from django.db.models import F
 from django.db.models.signals import m2m_changed, post_init, post_save, pre_init, pre_save
 from django.dispatch import Signal
 from django.utils import timezone
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
 
 import async_signals
 from async_signals import MessageTooLargeError, RegistrationError, SerializationError
@@ -272,6 +275,25 @@ class TestChanges:
 
         assert told == [{}, {"data": ({"1": [1, 2]}, {"1": [1, 3]})}]
 
+    @pytest.mark.parametrize(
+        ("old", "new"), [(1, True), (False, 0), (1, 1.0), ({"on": [1]}, {"on": [True]})], ids=str
+    )
+    def test_json_tells_numbers_from_truth(self, old, new, connect, inline) -> None:
+        """What Python takes for equal is another value of JSON; the order of keys is none."""
+        connect(post_save, on_save, sender=Product, track_changes=True, on_commit=False)
+        try:
+            product = Product.objects.create(data={"a": old, "b": 1})
+            product = Product.objects.get(pk=product.pk)
+            told.clear()
+            product.data = {"b": 1, "a": old}
+            product.save()
+            product.data = {"b": 1, "a": new}
+            product.save()
+        finally:
+            stop_tracking(Product)
+
+        assert repr(told) == repr([{}, {"data": ({"b": 1, "a": old}, {"b": 1, "a": new})}])
+
     def test_a_child_whose_parents_key_is_deferred(self, changes) -> None:
         """The key of the row itself is enough."""
         pk = LongArticle.objects.create(title="old").pk
@@ -290,6 +312,154 @@ class TestChanges:
         article.save()
 
         assert changes == [{}, {"price": (decimal.Decimal("1.50"), decimal.Decimal(3))}]
+
+
+class Name(str):
+    """A text of the site's own."""
+
+    __slots__ = ()
+
+
+class Moment(dt.datetime):
+    """As libraries of dates have them."""
+
+
+class Day(dt.date):
+    """Likewise."""
+
+
+class Span(dt.timedelta):
+    """Likewise."""
+
+
+class Digest(bytes):
+    """Bytes of the site's own."""
+
+    __slots__ = ()
+
+
+class Level(models.TextChoices):
+    HIGH = "high"
+
+
+class TestPlain:
+    """What the row gives back is told, not what was assigned: no save fails because of that."""
+
+    @pytest.mark.parametrize(
+        ("model", "name", "value"),
+        [
+            (Article, "title", Name("new")),
+            (Article, "title", Level.HIGH),
+            (Article, "title", mark_safe("new")),
+            (Article, "title", gettext_lazy("new")),
+            (Article, "published", Moment(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)),
+            (Article, "published", Day(2026, 1, 2)),
+            (Product, "lasts", Span(1, 2, 3)),
+            (Product, "digest", bytearray(b"new")),
+            (Product, "digest", Digest(b"new")),
+            (Product, "digest", memoryview(b"new")),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    @pytest.mark.filterwarnings("ignore:DateTimeField Article.published received a naive datetime")
+    def test_types_that_no_row_keeps(self, model, name, value, connect, inline) -> None:
+        """Neither a subclass of a plain type nor what stands for one."""
+        connect(post_save, on_save, sender=model, track_changes=True, on_commit=False)
+        try:
+            row = model.objects.get(pk=model.objects.create().pk)
+            told.clear()
+            setattr(row, name, value)
+            row.save()
+            row.save()
+        finally:
+            stop_tracking(model)
+
+        stored = getattr(model.objects.get(pk=row.pk), name)
+        assert [list(each) for each in told] == [[name], []]
+        assert told[0][name][1] == stored
+        assert type(told[0][name][1]) is type(stored)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            (models.DateField(), Day(2026, 1, 2)),
+            (models.DateField(), Moment(2026, 1, 2)),
+            (models.TimeField(), type("Hour", (dt.time,), {})(1, 2, 3, 4, fold=1)),
+            (models.UUIDField(), type("Id", (uuid.UUID,), {})(int=5)),
+            (models.IntegerField(), type("Number", (int,), {})(5)),
+            (models.FloatField(), type("Weight", (float,), {})(1.5)),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_other_fields(self, field, value) -> None:
+        """The same value, of the type that the field's rows have."""
+        from async_signals.sending.stored_values import as_stored
+
+        stored = as_stored(field, value, "default")
+        assert stored == (value.date() if isinstance(value, Moment) else value)
+        assert type(stored).__module__ in ("builtins", "datetime", "uuid")
+
+    @pytest.mark.parametrize(
+        ("kind", "field"), [("datetime", "DateTimeField"), ("date", "DateField")]
+    )
+    def test_while_the_clock_is_stopped(self, kind, field, monkeypatch) -> None:
+        """Libraries for tests put a class of their own in the place of Python's."""
+        from async_signals.sending.stored_values import as_stored
+
+        real = getattr(dt, kind)
+        stopped = type("Stopped", (real,), {})
+        value = stopped(2026, 1, 2, **({"tzinfo": dt.UTC} if kind == "datetime" else {}))
+        monkeypatch.setattr(dt, kind, stopped)
+
+        assert type(as_stored(getattr(models, field)(), value, "default")) is real
+
+    def test_a_field_that_makes_its_own(self) -> None:
+        """What a field makes of what is in the row stays what it is."""
+        from async_signals.sending.stored_values import as_stored
+
+        class NameField(models.CharField):
+            def from_db_value(self, value, expression, connection):
+                return Name(value)
+
+        assert type(as_stored(NameField(), Name("x"), "default")) is Name
+
+
+class TestFiles:
+    @pytest.fixture
+    def product(self, connect, inline):
+        connect(post_save, on_save, sender=Product, track_changes=True, on_commit=False)
+        yield Product.objects.get(pk=Product.objects.create(manual="a.txt").pk)
+        stop_tracking(Product)
+
+    @pytest.mark.parametrize("nothing", [None, ""])
+    def test_one_that_is_taken_away(self, nothing, product) -> None:
+        """The name of no file is an empty one, as in the row."""
+        told.clear()
+        product.manual = nothing
+        product.save()
+
+        assert told == [{"manual": ("a.txt", "")}]
+        assert Product.objects.get().manual.name == ""
+
+    def test_none_where_there_was_none(self, product) -> None:
+        """Another word for the same."""
+        product.manual = ""
+        product.save()
+        told.clear()
+        product.manual = None
+        product.save()
+        product = Product.objects.get()
+        product.manual = None
+        product.save()
+
+        assert told == [{}, {}]
+
+    def test_null(self) -> None:
+        """A row that was made past Django has changed when Django has saved it."""
+        from async_signals.sending.stored_values import as_stored
+
+        assert as_stored(models.FileField(null=True), None, "default") == ""
+        assert as_stored(models.CharField(null=True), None, "default") is None
 
 
 class TestPartial:

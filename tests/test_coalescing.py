@@ -15,7 +15,17 @@ from django.test import TestCase
 from async_signals import codec, testing
 from async_signals.ids import new_id
 from async_signals.sending.dispatch import outlet
-from tests.testapp.models import Article, ArticleProxy, Country, Line, LongArticle, Note, Tag
+from tests.testapp.fields import Money
+from tests.testapp.models import (
+    Article,
+    ArticleProxy,
+    Country,
+    Line,
+    LongArticle,
+    Note,
+    Product,
+    Tag,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -169,6 +179,43 @@ class TestChanges:
             self.save(article, title="a")
 
         assert told(runs, "changes") == [({"body": ("x", "y")},)]
+
+    def test_what_only_looks_as_if_it_came_back(self, connect, receive, runs) -> None:
+        """True is not 1 in JSON, neither for the last value nor for the first."""
+        connect(post_save, receive, sender=Product, coalesce=True, track_changes=True)
+        Product.objects.bulk_create([Product(data=True), Product(data=1.0)])
+        with transaction.atomic():
+            one, two = Product.objects.order_by("pk")
+            self.save(one, data=5)
+            self.save(one, data=1)
+            self.save(two, data=1)
+            self.save(two, data=True)
+
+        assert repr(told(runs, "changes")) == repr(
+            [({"data": (True, 1)},), ({"data": (1.0, True)},)]
+        )
+
+    def test_values_that_only_their_field_knows(self, connect, receive, runs) -> None:
+        """They are one delivery as well, written by the field."""
+        connect(post_save, receive, sender=Product, coalesce=True, track_changes=True)
+        Product.objects.bulk_create([Product(price=Money(1))])
+        with transaction.atomic():
+            product = Product.objects.get()
+            self.save(product, price=Money(2), net=1)
+            self.save(product, price=Money(3))
+
+        assert told(runs, "changes") == [({"price": (Money(1), Money(3)), "net": (100, 1)},)]
+
+    def test_an_argument_of_that_name(self, connect, receive, runs) -> None:
+        """Where no changes are tracked it is the site's own, and the last one stays."""
+        connect(post_save, receive, sender=Tag, coalesce=True)
+        tag = Tag.objects.create(name="a")
+        runs.clear()
+        with transaction.atomic():
+            for word in ("first", "last"):
+                post_save.send(Tag, instance=tag, created=word == "first", changes=[word])
+
+        assert told(runs, "created", "changes") == [(True, ["last"])]
 
     def test_a_new_row_has_none(self, article, runs) -> None:
         """Created and saved again: it is new, and nothing of it has changed."""

@@ -46,11 +46,11 @@ class TestRoundTrip:
 
 
 class TestRefused:
-    @pytest.mark.parametrize("version", [None, 0, 2, "1", [1]])
-    def test_other_versions(self, version) -> None:
+    @pytest.mark.parametrize("version", [None, 0, 2, "1", [1], True, 1.0])
+    def test_other_versions(self, version, envelope) -> None:
         """A release that this one cannot read: the order of deployment would have avoided it."""
         with pytest.raises(EnvelopeError) as caught:
-            unpack(signed({"v": version, "receiver": "r", "deliveries": []}))
+            unpack(signed(json.loads(pack([envelope]).partition(":")[2]) | {"v": version}))
         assert "Deploy workers before senders." in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -63,6 +63,11 @@ class TestRefused:
             {"v": 1},
             {"v": 1, "receiver": "r"},
             {"v": 1, "receiver": "r", "deliveries": 3},
+            {"v": 1, "receiver": "r", "deliveries": []},
+            {"v": 1, "receiver": "r", "deliveries": {}},
+            {"v": 1, "receiver": "r", "deliveries": "epoch"},
+            {"v": 1, "receiver": "r", "deliveries": ["epoch"]},
+            {"v": 1, "receiver": "r", "deliveries": [["epoch"]]},
             {"v": 1, "receiver": "r", "deliveries": [{}]},
             {
                 "v": 1,

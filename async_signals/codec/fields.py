@@ -7,7 +7,10 @@ Django's fixtures, where nothing is lost by it.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+from django.db.models import JSONField
 
 from ..exceptions import DecodeError
 from .models import label_of, model_at
@@ -21,12 +24,14 @@ if TYPE_CHECKING:
 
 def encode_value(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
     """Return *value* as JSON, where need be with the name of *field*; raises Unsendable."""
+    held = encoder.held
     try:
         return encoder.encode(value)
     except Unsendable:
         text = text_of(field, value)
         if text is None:
             raise
+        encoder.held = held  # The text travels, not what the value holds.
         where = [label_of(field.model), field.attname]
         return {"$": "by_field", "v": [*where, encoder.encode(text)]}
 
@@ -82,7 +87,7 @@ def read(field: Field[Any, Any], text: Any) -> Any:
 def equal(field: Field[Any, Any], left: Any, right: Any) -> bool:
     """Whether two values of *field* are equal; where they cannot tell, whether its texts are."""
     try:
-        return bool(left == right)
+        return bool(left == right) and _is_same_json(field, left, right)
     except Exception:  # noqa: BLE001  (arrays compare item by item, and have no truth)
         try:
             return _written(field, left) == _written(field, right)
@@ -90,9 +95,31 @@ def equal(field: Field[Any, Any], left: Any, right: Any) -> bool:
             return False
 
 
-def _written(field: Field[Any, Any], value: Any) -> str:
-    while field.remote_field:  # A foreign key has the value of what it refers to.
+def _is_same_json(field: Field[Any, Any], left: Any, right: Any) -> bool:
+    """Whether equal values of *field* are one JSON, where that is what it stores: 1 is not true."""
+    field = origin_of(field)
+    if not isinstance(field, JSONField):
+        return True
+    try:
+        return json_of(field, left) == json_of(field, right)
+    except (TypeError, ValueError, RecursionError):  # A site's own gives back what is no JSON.
+        return True
+
+
+def json_of(field: JSONField, value: Any) -> str:
+    """Return the JSON that *field* stores for *value*, whatever the order of its keys."""
+    return json.dumps(value, cls=field.encoder, sort_keys=True)
+
+
+def origin_of(field: Field[Any, Any]) -> Field[Any, Any]:
+    """Return the field whose values *field* has: a foreign key has those of what it refers to."""
+    while field.remote_field:
         field = field.target_field  # type: ignore[attr-defined]
+    return field
+
+
+def _written(field: Field[Any, Any], value: Any) -> str:
+    field = origin_of(field)
     # An instance that has nothing but this value, made without a signal.
     carrier = object.__new__(field.model)
     carrier.__dict__[field.attname] = value

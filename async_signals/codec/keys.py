@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import DataError, OperationalError, ProgrammingError
+from django.db.models import JSONField
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 
 from .custom import is_registered
-from .fields import encode_value, read, text_of
+from .fields import encode_value, json_of, origin_of, read, text_of
+from .lazies import kept
 from .models import label_of
 from .table import CALLED, Unsendable, decode_value
 
@@ -84,7 +87,7 @@ def column_values(model: type[Model], pk: Any) -> tuple[Any, ...]:
     """Return what the database has for *pk*, column by column: this has a hash, *pk* may not."""
     fields = model._meta.pk_fields
     parts = (pk,) if len(fields) == 1 else pk
-    return tuple(_frozen(f.get_prep_value(part)) for f, part in zip(fields, parts, strict=True))
+    return tuple(_column_value(*each) for each in zip(fields, parts, strict=True))
 
 
 def is_of_the_key(error: Exception) -> bool:
@@ -97,6 +100,8 @@ def is_of_the_key(error: Exception) -> bool:
 
 
 def _encode_part(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
+    if issubclass(type(value), Promise):  # A translated text, which was stored as what it says.
+        value = kept(value)
     if type(value) in _SCALARS or _is_of_a_key(value):
         return encode_value(field, value, encoder)
     text = text_of(field, value)
@@ -156,5 +161,21 @@ def _digits_of(value: Any) -> float:
     return 0
 
 
+def _column_value(field: Field[Any, Any], part: Any) -> Any:
+    field = origin_of(field)
+    value = field.get_prep_value(part)
+    if isinstance(field, JSONField):
+        try:
+            return json_of(field, value)  # There true is not 1, as it is in Python.
+        except (TypeError, ValueError):  # A site's own may prepare what is no JSON.
+            pass
+    return _frozen(value)
+
+
 def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if type(value) is list else value
+    """Return what has a hash in the place of a list or a dict."""
+    if type(value) in (list, tuple):
+        return tuple(map(_frozen, value))
+    if type(value) is dict:
+        return frozenset((key, _frozen(item)) for key, item in value.items())
+    return value

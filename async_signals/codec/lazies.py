@@ -22,7 +22,8 @@ def _encode_object(value: LazyObject[Any], encoder: Encoder) -> Any:
     return encoder.encode(wrapped)
 
 
-def _encode_promise(value: Promise, encoder: Encoder) -> Any:
+def kept(value: Promise) -> Any:
+    """Return what *value* stands for, mostly a text; raises Unsendable."""
     # What lazy() was given: its result need not be a str.
     _, (function, args, kwargs, *_) = value.__reduce__()  # type: ignore[misc]  # A str to mypy.
     if type(args) is not tuple:  # ngettext_lazy() without its number says something else here.
@@ -31,7 +32,11 @@ def _encode_promise(value: Promise, encoder: Encoder) -> Any:
             "expected a text, not one that waits for its number",
             "Give it the number first: text % number.",
         )
-    return encoder.encode(function(*args, **kwargs))
+    return function(*args, **kwargs)
+
+
+def _encode_promise(value: Promise, encoder: Encoder) -> Any:
+    return encoder.encode(kept(value))
 
 
 add_family(lambda kind: issubclass(kind, LazyObject), _encode_object)

@@ -77,6 +77,7 @@ def rebuild(model: type[Model], alias: str | None, snapshot: Any) -> Model:
 def _encode_field(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
     if isinstance(value, FieldFile):
         value = name_of(value)
+    held = encoder.held
     try:
         return encoder.encode(value)
     except Unsendable:
@@ -93,6 +94,7 @@ def _encode_field(field: Field[Any, Any], value: Any, encoder: Encoder) -> Any:
         text = text_of(field, value)
         if text is None:
             raise
+        encoder.held = held  # The text travels, not what the value holds.
         return {"$": "field", "v": [_AS_TEXT, encoder.encode(text)]}
 
 

@@ -18,6 +18,8 @@ from django.db.models import Model
 from django.db.models.signals import post_delete, post_save, pre_delete
 
 from .. import codec
+from ..codec.changes import Changes
+from ..codec.fields import equal
 from ..exceptions import AsyncSignalsError
 from ..wire.message import Message
 
@@ -41,7 +43,7 @@ class Save:
 
     created: bool
     update_fields: frozenset[str] | None  #: None: all of them.
-    changes: dict[str, tuple[Any, Any]] | None  #: As ``track_changes`` sends it.
+    changes: Changes | None  #: As ``track_changes`` sends it.
 
     def then(self, later: Save) -> Save:
         """Return this save and *later* as one."""
@@ -52,7 +54,7 @@ class Save:
         return Save(
             created=created,
             update_fields=named,
-            changes={} if created else _joined(self.changes, later.changes),
+            changes=Changes({}, []) if created else _joined(self.changes, later.changes),
         )
 
 
@@ -91,7 +93,7 @@ def subject_of(
         save = Save(
             created=named.get("created", False),
             update_fields=None if fields is None else frozenset(fields),
-            changes=named.get("changes"),
+            changes=named.get("changes") if receiver.options.track_changes else None,
         )
     alive = (sender, None if "row" in row else instance)
     is_end = signal is pre_delete or signal is post_delete
@@ -145,19 +147,14 @@ def _one_of(group: Sequence[Part]) -> list[Message]:
 
 def _told(message: Message, last: Save, whole: Save) -> Message:
     """Return *message* with what the *whole* says, where that is more than its *last* save."""
-    if whole == last:
+    if whole is last:
         return message
     [envelope] = message.envelopes
     options = message.receiver.options
-    told = {
-        name: value
-        for name, value in (
-            ("created", whole.created),
-            ("update_fields", whole.update_fields),
-            ("changes", whole.changes),
-        )
-        if name in envelope.kwargs
-    }
+    known: dict[str, Any] = {"created": whole.created, "update_fields": whole.update_fields}
+    if options.track_changes:  # What a site's own argument of that name means is not known.
+        known["changes"] = whole.changes
+    told = {name: value for name, value in known.items() if name in envelope.kwargs}
     encoded = codec.encode(
         told,
         receiver=envelope.receiver,
@@ -170,18 +167,17 @@ def _told(message: Message, last: Save, whole: Save) -> Message:
     )
 
 
-def _joined(
-    earlier: dict[str, tuple[Any, Any]] | None, later: dict[str, tuple[Any, Any]] | None
-) -> dict[str, tuple[Any, Any]] | None:
+def _joined(earlier: Changes | None, later: Changes | None) -> Changes | None:
     """Return the first old and the last new values, of fields that are not what they were."""
     if earlier is None or later is None:
         return None
+    fields = earlier.fields | later.fields
     joined = dict(earlier)
     for name, (old, new) in later.items():
         first = joined.pop(name, (old, new))[0]
-        if first != new:
+        if not equal(fields[name], first, new):
             joined[name] = (first, new)
-    return joined
+    return Changes(joined, [fields[name] for name in joined])
 
 
 def _identity(instance: object, using: object = None) -> tuple[Hashable, ...]:

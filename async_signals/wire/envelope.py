@@ -173,12 +173,15 @@ def _read(body: str, what: str) -> list[Envelope | Reference]:
     try:
         message = json.loads(body)
         version = message["v"]
-        if version not in READABLE_VERSIONS:
+        if version not in READABLE_VERSIONS or type(version) is not int:  # True and 1.0 equal 1.
             raise FutureEnvelopeError(
                 f"cannot read envelope version {version!r}: expected one of "
                 f"{sorted(READABLE_VERSIONS)}. Deploy workers before senders."
             )
-        return [_unpacked(message["receiver"], delivery) for delivery in message["deliveries"]]
+        receiver, deliveries = message["receiver"], message["deliveries"]
+        if not deliveries:  # Its task would succeed with nothing done.
+            raise ValueError  # noqa: TRY301
+        return [_unpacked(receiver, delivery) for delivery in deliveries]
     except (KeyError, TypeError, ValueError, RecursionError) as exc:
         # The kind of fault only: what it quotes may be data that a log must not hold.
         raise EnvelopeError(
@@ -187,7 +190,9 @@ def _read(body: str, what: str) -> list[Envelope | Reference]:
         ) from None
 
 
-def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:
+def _unpacked(receiver: str, delivery: Any) -> Envelope | Reference:
+    if type(delivery) is not dict:
+        raise TypeError
     if "epoch" in delivery:
         ordered = delivery.get("ordered", False)
         values = delivery["id"], delivery["epoch"], delivery["using"], ordered

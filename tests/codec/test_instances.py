@@ -16,6 +16,7 @@ from django.db.models.signals import post_save
 from django.utils.functional import SimpleLazyObject
 
 from async_signals import DecodeError, MissingInstanceError, SerializationError, codec
+from async_signals.codec.changes import Changes
 from tests.conftest import require
 from tests.testapp.fields import Money, MoneyField
 from tests.testapp.models import (
@@ -265,6 +266,18 @@ class TestFields:
         ) as caught:
             through_json(Product(forgotten=Money(5)))
         assert caught.value.path == "value.forgotten"
+
+    def test_a_short_text_for_many_values(self, monkeypatch) -> None:
+        """What a value holds does not count where its field's text travels."""
+        many = [Money(1)] * 200_000
+        monkeypatch.setattr(MoneyField, "value_to_string", lambda field, obj: "many")
+        monkeypatch.setattr(MoneyField, "to_python", lambda field, text: many)
+        product = Product(price=many)
+        changes = Changes({"price": (many, many)}, [Product._meta.get_field("price")])
+
+        arrived = through_json([product, product, changes], instance="snapshot")
+        assert [len(each.price) for each in arrived[:2]] == [200_000] * 2
+        assert [len(each) for each in arrived[2]["price"]] == [200_000] * 2
 
     def test_a_file(self, monkeypatch) -> None:
         """By its name in the storage; one that is not stored yet is refused."""

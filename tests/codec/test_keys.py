@@ -9,10 +9,12 @@ import time
 
 import pytest
 from django.db import OperationalError, ProgrammingError, connections, transaction
+from django.utils.functional import lazy
+from django.utils.translation import gettext_lazy
 
 from async_signals import DecodeError, MissingInstanceError, SerializationError, codec
 from tests.conftest import require
-from tests.testapp.models import Bare, Country, Shelf, Span
+from tests.testapp.models import Bare, Country, Shape, Shelf, Span
 
 from .known import Point, Size, through_json
 
@@ -27,7 +29,7 @@ def tables():
     """Those of PostgreSQL's own keys."""
     require("postgresql")
     with connections["postgresql"].schema_editor() as editor:
-        for model in (Shelf, Span, Bare):
+        for model in (Shelf, Span, Bare, Shape):
             editor.create_model(model)
 
 
@@ -163,12 +165,42 @@ class TestWhole:
             every = type(row).objects.using("postgresql").all()
             assert through_json([row, list(through_json(every))]) == [row, [row]]
 
+    def test_keys_of_json(self, tables) -> None:
+        """Objects in any depth, and what Python takes for equal."""
+        keys = [{"a": 1}, {"a": True}, [1, {"b": [2]}], {"c": {"d": []}}, 1, True, "x"]
+        rows = [Shape.objects.using("postgresql").create(key=key) for key in keys]
+        every = Shape.objects.using("postgresql").filter(pk__in=keys)
+        expected = sorted(map(repr, keys))
+
+        for row in rows:
+            assert repr(through_json(row).key) == repr(row.key)
+        assert sorted(repr(row.key) for row in through_json(every)) == expected
+        assert sorted(repr(row.key) for row in through_json(through_json(every))) == expected
+
     @pytest.mark.parametrize("code", [Size.SMALL, "S"])
     def test_members_of_enums(self, code) -> None:
         """A choice that was assigned as key is one."""
         country = Country.objects.create(code=code, number=1)
 
         assert through_json(country).number == 1
+
+    @pytest.mark.parametrize("how", ["reference", "snapshot", "both"])
+    def test_a_lazy_text(self, how) -> None:
+        """It is the text that it says, as it is elsewhere."""
+        country = Country.objects.create(code=gettext_lazy("no"), number=1)
+        held = Country.objects.all()
+        held._result_cache = [country]
+
+        arrived = through_json([country, held], instance=how)
+        assert (arrived[0].code, arrived[0].number) == ("no", 1)
+        assert list(arrived[1]) == [Country.objects.get()]
+
+    def test_a_lazy_value_that_is_no_key(self) -> None:
+        """What it stands for has to be one."""
+        country = Country(code=lazy(lambda: Point(1), Point)(), number=1)
+        country._state.adding = False
+        with pytest.raises(SerializationError, match="expected a primary key of plain values"):
+            codec.encode({"v": country}, receiver="r")
 
     def test_a_member_that_is_an_expression(self) -> None:
         """Django would call it."""

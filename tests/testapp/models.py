@@ -190,6 +190,15 @@ class Bare(models.Model):
         managed = False
 
 
+class Shape(models.Model):
+    """For PostgreSQL only, with a key of JSON."""
+
+    key = models.JSONField(primary_key=True)
+
+    class Meta:
+        managed = False
+
+
 class Sent(models.Model):
     """Written in the transaction that sends: the truth about what was committed."""
 
