@@ -316,6 +316,15 @@ class TestBacklog:
 
         return make
 
+    @pytest.fixture
+    def throttled(self, ledger, monkeypatch, settings):
+        """Batches of ten, of which five may be retries."""
+        monkeypatch.setattr(relay, "aliases", lambda: [ledger])
+        monkeypatch.setattr(relay, "BATCH", 10)
+        monkeypatch.setattr(relay, "LARGEST_BATCH", 10)
+        monkeypatch.setattr(due, "exhausted", lambda using: [])  # Tokens come back that fast.
+        settings.ASYNC_SIGNALS |= {"RETRY_RATE": 5}
+
     def test_batches_grow_while_there_is_more(
         self, published, backlog, monkeypatch, ledger
     ) -> None:
@@ -367,14 +376,9 @@ class TestBacklog:
 
     @pytest.mark.parametrize("state", ["pending", "published"])
     def test_retries_that_have_to_wait_let_others_through(
-        self, published, waiting, backlog, connect, ledger, monkeypatch, settings, state
+        self, published, waiting, backlog, connect, ledger, throttled, state
     ) -> None:
         """However many there are, of several receivers; and the relay rests when that is done."""
-        monkeypatch.setattr(relay, "aliases", lambda: [ledger])
-        monkeypatch.setattr(relay, "BATCH", 10)
-        monkeypatch.setattr(relay, "LARGEST_BATCH", 10)
-        monkeypatch.setattr(due, "exhausted", lambda using: [])  # Tokens come back that fast.
-        settings.ASYNC_SIGNALS |= {"RETRY_RATE": 5}
         names = [f"tests.relay.{new_id()}" for _ in range(2)]
         receivers = [lambda **kwargs: None for _ in names]
         for name, receive in zip(names, receivers, strict=True):
@@ -392,14 +396,9 @@ class TestBacklog:
         assert not Delivery.objects.using(ledger).filter(due_at=third).exists()
 
     def test_replays_come_back_no_faster_than_retries(
-        self, published, waiting, backlog, ledger, monkeypatch, settings
+        self, published, waiting, backlog, ledger, throttled
     ) -> None:
         """Whoever replays thousands storms no server that is back, and holds up nobody else."""
-        monkeypatch.setattr(relay, "aliases", lambda: [ledger])
-        monkeypatch.setattr(relay, "BATCH", 10)
-        monkeypatch.setattr(relay, "LARGEST_BATCH", 10)
-        monkeypatch.setattr(due, "exhausted", lambda using: [])  # Tokens come back that fast.
-        settings.ASYNC_SIGNALS |= {"RETRY_RATE": 5}
         backlog(50, replay_of=waiting(state="succeeded", due_at=None))
         later = LONG_AGO + dt.timedelta(seconds=1)
         waiting(due_at=later)

@@ -91,7 +91,7 @@ class Mask:
 
     def _is_sensitive(self, name: str) -> bool:
         lowered = name[:_MAX_NAME].lower()
-        plain = lowered.replace("-", "_").replace(" ", "_")
+        plain = _plain(lowered)
         # A foreign key has two names: owner and owner_id.
         return any(map(self._names.match, {lowered, plain, plain.removesuffix("_id")}))
 
