@@ -6,6 +6,7 @@ Pure: knows JSON and texts, no tables. Which values are secret in a delivery, ``
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import functools
 import re
@@ -74,10 +75,19 @@ class Mask:
         translated = [fnmatch.translate(pattern.lower()) for pattern in patterns]
         self._names = re.compile("|".join(translated) or r"(?!)")
         self._known: dict[str, bool] = {}  #: Names that were asked for.
+        self._assignments = Assignments(self.is_sensitive, MASKED)
+        self._set_values(values)
+
+    def with_values(self, values: Iterable[str]) -> Mask:
+        """Return a mask of the same names, which need not be compiled again, and of *values*."""
+        mask = copy.copy(self)
+        mask._set_values(values)
+        return mask
+
+    def _set_values(self, values: Iterable[str]) -> None:
         texts = {storable(value) for value in values} - {""}
         # The longest first: another one may be a part of it.
         self._values = dict.fromkeys(sorted(texts, key=len, reverse=True))
-        self._assignments = Assignments(self.is_sensitive, MASKED)
         self.reach = max(map(len, self._values), default=0)  #: Characters of the longest value.
 
     def is_sensitive(self, name: str) -> bool:
@@ -209,7 +219,7 @@ def mask_for(
     names = _mask_of_names(patterns)
     if kwargs is None and exc is None:
         return names
-    return Mask(patterns, secrets.find(names.is_sensitive, kwargs, exc))
+    return names.with_values(secrets.find(names.is_sensitive, kwargs, exc))
 
 
 def storable(text: str) -> str:
@@ -219,7 +229,7 @@ def storable(text: str) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _mask_of_names(patterns: tuple[str, ...]) -> Mask:
-    """Return what each send of a durable delivery needs anew: as many as there are receivers."""
+    """Return what each delivery needs anew: as many as there are receivers."""
     return Mask(patterns)
 
 
