@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 
 __all__ = ["new_id"]
@@ -13,6 +14,11 @@ _MILLISECOND, _SECOND = 1 << 12, 1000 << 12
 
 #: The last tick for which this process has made an id.
 _last = 0
+
+#: Our own, which no site seeds; several times as fast as asking the system for each id.
+_random = random.Random()  # noqa: S311  (an id is no secret)
+if hasattr(os, "register_at_fork"):  # A child must not go on with the numbers of its parent.
+    os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_id() -> str:
@@ -31,6 +37,6 @@ def new_id() -> str:
         tick = _last + 1
     _last = tick
     value = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64
-    value |= 0b10 << 62 | int.from_bytes(os.urandom(8), "big") >> 2
+    value |= 0b10 << 62 | _random.getrandbits(62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

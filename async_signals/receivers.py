@@ -240,8 +240,10 @@ class _Connection:
         unique = unique_key(receiver, sender, named) if options.unique_by is not None else None
         subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
         order = order_key(receiver, sender, named) if options.order_by is not None else None
-        message = Message.of(receiver, envelope, unique=unique, order=order)
-        dispatch(message, alias_of(receiver, named), subject)
+        alias = alias_of(receiver, named)
+        stored = alias if options.durable else None
+        message = Message.of(receiver, envelope, unique=unique, order=order, stored=stored)
+        dispatch(message, alias, subject)
         if save is not None:
             save.told()
 

@@ -282,7 +282,8 @@ class Relay:
                 len(lost) + len(sent),
                 refused[0][1],
             )
-        _announce([each.delivery for each in ready if each.delivery.id in sent], using)
+        told = [each for each in ready if not each.is_bundle]
+        _announce([each.delivery for each in told if each.delivery.id in sent], using)
 
     def _settle(self, receiver: str, lost: list[str], number: int, using: str) -> None:
         """Give back what the broker did not take of the *number* deliveries for *receiver*."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .ledger.claims import Run
     from .ledger.deaths import Death
+    from .ledger.due import Due
     from .ledger.failures import Failure
     from .registry import Receiver
 
@@ -50,11 +51,14 @@ class Result:
     """What a worker made of one delivery."""
 
     delivery: str  #: Its id.
-    state: Literal["succeeded", "retrying", "failed", "skipped"]  #: Skipped: it was not to be run.
+    #: Skipped: it was not to be run; unpacked: it was a bundle.
+    state: Literal["succeeded", "retrying", "failed", "skipped", "unpacked"]
     told: str = ""  #: Masked: what was raised, and what follows.
     wait: float = 0  #: Retrying: seconds, at least.
     #: Key and database of those of which the next one may run now; None: there are none.
     next_of: tuple[str, str] | None = None
+    #: What has taken the place of a bundle, and is to be published; and its database.
+    unpacked: tuple[list[Due], str] | None = None
 
 
 def tell_success(claimed: Run, duration: float) -> Result:

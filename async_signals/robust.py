@@ -18,7 +18,7 @@ from .exceptions import (
     EnvelopeError,
     MissingInstanceError,
 )
-from .ledger import alias, claims, due, records
+from .ledger import alias, bundles, claims, due, records
 from .ledger.clock import seconds_since
 from .ledger.deaths import take_dead_claims
 from .ledger.failures import failure_of
@@ -80,10 +80,19 @@ def _run(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> Res
     claimed = _claim(receiver, delivery, worker)
     if claimed is None:
         return Result(delivery=delivery.id, state="skipped")
+    if claimed.bundled:
+        return _unpack(claimed)
     result = _attempt(receiver, claimed)
     if claimed.order is None or result.state == "retrying":
         return result
     return dataclasses.replace(result, next_of=(claimed.order, claimed.using))
+
+
+def _unpack(claimed: Run) -> Result:
+    ready = patiently(lambda: bundles.unpacked(claimed), claimed.using)
+    if ready is None:
+        return tell_lost(claimed)
+    return Result(delivery=claimed.envelope.id, state="unpacked", unpacked=(ready, claimed.using))
 
 
 def _attempt(receiver: Receiver, claimed: Run) -> Result:

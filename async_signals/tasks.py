@@ -145,15 +145,17 @@ def _run_robust(task: celery.Task[Any, Any], wire: object) -> None:
 
 
 def _follow(results: list[Result]) -> None:
-    """Publish those whose turn it is after these; they are due, should that fail."""
+    """Publish those that may run after these now; they are due, should that fail."""
     for result in results:
-        if result.next_of is not None:
-            try:
+        try:
+            if result.next_of is not None:
                 relay.follow(*result.next_of)
-            except Exception as exc:  # noqa: BLE001  (what was run must not be run again for it)
-                logger.warning(
-                    "Left what follows on delivery %s to the relay: %s", result.delivery, exc
-                )
+            if result.unpacked is not None:
+                relay.Relay().publish(*result.unpacked)
+        except Exception as exc:  # noqa: BLE001  (what was run must not be run again for it)
+            logger.warning(
+                "Left what follows on delivery %s to the relay: %s", result.delivery, exc
+            )
 
 
 def _results(task: celery.Task[Any, Any], wire: object) -> list[Result]:

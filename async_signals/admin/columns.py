@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
     from ..models import Delivery, FailureGroup
+    from .links import Links
 
 __all__ = [
+    "about_of",
     "breakable",
     "error_and_attempts_of",
     "error_of",
@@ -93,6 +95,14 @@ def error_and_attempts_of(delivery: Delivery) -> SafeString | str:
         error_of(delivery),
         ngettext("%(number)d attempt", "%(number)d attempts", number) % {"number": number},
     )
+
+
+def about_of(delivery: Delivery, links: Links) -> str:
+    """Return the object that it is about; of a bundle how many deliveries it stands for."""
+    if delivery.size == 1:
+        return links.to_object(delivery.event)
+    words = _("%(number)s deliveries of one transaction, until a worker unpacks them")
+    return words % {"number": f"{delivery.size:,}"}
 
 
 def sent_of(about: str, sent_at: dt.datetime) -> SafeString:

@@ -77,7 +77,7 @@ class DeliveryAdminMixin(OperatingMixin):
     @admin.display(description=_("object, sent"), ordering="sent_at")
     def object_and_sent(self, delivery: Any) -> str:
         """Return what its event is about, and when that was sent."""
-        return columns.sent_of(delivery.links.to_object(delivery.event), delivery.sent_at)
+        return columns.sent_of(columns.about_of(delivery, delivery.links), delivery.sent_at)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Delivery], search_term: str
@@ -110,7 +110,7 @@ class DeliveryAdminMixin(OperatingMixin):
             "next": columns.next_words(row),
             "payload": readable(row.payload),
             "steps": steps_of(view.attempts),
-            "about": links.to_object(row.event),
+            "about": columns.about_of(row, links),
             "event_url": links.to(Event, row.event_id),
             "original_url": links.to(Delivery, row.replay_of_id) if row.replay_of_id else "",
             "holder_url": links.to(Delivery, row.held_by) if row.held_by else "",

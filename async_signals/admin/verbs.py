@@ -57,7 +57,8 @@ class Verb:
             and delivery.due_at is not None
             and delivery.due_at <= timezone.now()
         )
-        return bool(delivery.envelope or self is DISCARD) and is_fit
+        has_what_it_needs = bool(delivery.envelope) and (delivery.size == 1 or self is not REPLAY)
+        return is_fit and (has_what_it_needs or self is DISCARD)
 
     def run(self, ids: Collection[str], *, by: str, reason: str) -> Operation:
         """Do it to the deliveries of these ids."""

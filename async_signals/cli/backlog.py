@@ -10,7 +10,7 @@ from .. import executor, registry
 from ..exceptions import DeliveryError
 from ..ledger import aliases, silent
 from ..models import LIVE_STATES, Delivery, State
-from ..wire.envelope import load
+from ..wire.envelope import BETWEEN, load
 
 if TYPE_CHECKING:
     import uuid
@@ -81,7 +81,7 @@ def check(terminal: Terminal) -> int:
 def _rows(database: str) -> Iterator[Delivery]:
     """Yield what has an envelope and is not done, a chunk at a time: drivers buffer a result."""
     rows = Delivery.objects.using(database).filter(state__in=(State.FAILED, *LIVE_STATES))
-    rows = rows.exclude(envelope="").only("receiver", "envelope").order_by("pk")
+    rows = rows.exclude(envelope="").only("receiver", "envelope", "size").order_by("pk")
     some = list(rows[:CHUNK])
     while some:
         yield from some
@@ -89,16 +89,18 @@ def _rows(database: str) -> Iterator[Delivery]:
 
 
 def _look(row: Delivery, database: str, found: Backlog) -> None:
-    found.checked += 1
+    found.checked += row.size
     try:
-        reason = executor.rehearse(registry.get(row.receiver), load(row.envelope))
+        receiver = registry.get(row.receiver)
+        reasons = [executor.rehearse(receiver, load(text)) for text in row.envelope.split(BETWEEN)]
     except DeliveryError as exc:
-        reason = str(exc)
+        reasons = [str(exc)] * row.size
     except executor.RehearsalError:
-        found.unchecked += 1
+        found.unchecked += row.size
         return
-    if reason is not None:
-        found.add(Problem(database, row.receiver, reason), row.pk)
+    for reason in reasons:
+        if reason is not None:
+            found.add(Problem(database, row.receiver, reason), row.pk)
 
 
 def _tell(terminal: Terminal, found: Backlog, unasked: list[str]) -> None:

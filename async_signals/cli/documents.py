@@ -30,6 +30,7 @@ def delivery(row: Delivery) -> dict[str, Any]:
         "signal": row.signal or None,
         "sender": row.event.sender or None,
         "state": row.state,
+        "size": row.size,
         "sent_at": _moment(row.sent_at),
         "due_at": _moment(row.due_at),
         "started_at": _moment(row.started_at),

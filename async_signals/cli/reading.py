@@ -47,7 +47,7 @@ def list_deliveries(terminal: Terminal, options: dict[str, Any]) -> int:
             (
                 short[row.pk],
                 Cell(row.state, ROLES.get(State(row.state), "WARNING")),
-                row.receiver,
+                f"{row.receiver} ({row.size} times)" if row.size > 1 else row.receiver,
                 age(row.sent_at, now),
                 _next(row, now),
                 row.epoch,
@@ -104,6 +104,7 @@ def show(terminal: Terminal, options: dict[str, Any]) -> int:
         "signal": row.signal or "-",
         "sender": row.event.sender or "-",
         "about": f"{row.event.instance_model} {row.event.instance_pk}".strip() or "-",
+        "stands for": f"{row.size} deliveries, until a worker unpacks it" if row.size > 1 else "-",
         "sent": f"{row.sent_at.isoformat(timespec='seconds')} ({age(row.sent_at, now)})",
         "next attempt": _next(row, now),
         "holds back": f"{row.holds} that are to run after it" if row.holds else "-",

@@ -18,7 +18,7 @@ from django.db.models import F
 from ..conf import get_settings
 from ..models import Claim, Delivery, State
 from ..processes import is_dead, this_process
-from ..wire.envelope import Envelope, load
+from ..wire.envelope import BETWEEN, Envelope, load
 from . import alias
 from .clock import Now
 from .receipts import insert_claim
@@ -60,6 +60,7 @@ class Run:
     queued: float | None = None  #: Seconds from publish, or send, to start; None: nobody knows.
     fingerprint: str = ""  #: Of its last failure.
     retried_at: dt.datetime | None = None  #: When a person asked for it last.
+    bundled: tuple[Envelope, ...] = ()  #: The deliveries of a bundle; none: it is itself one.
 
     @property
     def since(self) -> dt.datetime:
@@ -123,6 +124,10 @@ def _claimed(reference: Reference, worker: str) -> bool:
 
 def _run_of(reference: Reference) -> Run:
     row = Delivery._base_manager.using(reference.using).get(pk=reference.id)
+    if row.size > 1:
+        bundled = tuple(load(text) for text in row.envelope.split(BETWEEN))
+        itself = dataclasses.replace(bundled[0], id=reference.id)
+        return dataclasses.replace(run_of(row, itself, reference.using), bundled=bundled)
     order = key_of(reference.id, reference.using) if reference.ordered else None
     return run_of(row, load(row.envelope), reference.using, order=order)
 

@@ -46,7 +46,7 @@ __all__ = [
 #: What is read of a delivery that is due.
 _COLUMNS = (
     *("pk", "event_id", "receiver", "sent_at", "due_at", "state", "epoch", "publishes", "deaths"),
-    *("worker", "started_at", "fingerprint", "replay_of_id"),
+    *("worker", "started_at", "fingerprint", "replay_of_id", "size"),
 )
 
 #: What comes back no faster than ``RETRY_RATE``: it was run before, also where a person has let it
@@ -65,6 +65,7 @@ class Due:
 
     delivery: delivery_of_user.Delivery  #: Without its chain, which few ask for.
     reference: Reference
+    is_bundle: bool = False  #: It stands for others, which are told of when a worker has it.
 
 
 def take_due(
@@ -154,7 +155,7 @@ def _due(row: Any, using: str, turns: Mapping[uuid.UUID, bool]) -> Due:
         using=using,
         ordered=row.pk in turns,
     )
-    return Due(delivery_of(row, attempt=row.epoch + 1), reference)
+    return Due(delivery_of(row, attempt=row.epoch + 1), reference, row.size > 1)
 
 
 def _put_aside(rows: list[Any], using: str) -> None:

@@ -2,7 +2,7 @@
 Many rows in one statement, written by hand.
 
 For what is on the path of a sender: no instance of a model for each row, which costs more than the
-row. On PostgreSQL each column is one parameter.
+row. On PostgreSQL each column of many rows is one parameter.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ __all__ = ["insert", "most_rows"]
 
 #: Rows of one statement: servers bound what they read at once.
 MAX_ROWS = 1_000
+#: Rows that have their values written out, at most, also where columns are faster for many.
+FEW = 4
 
 
 @functools.cache
@@ -60,7 +62,7 @@ def insert(
     constants = _literals(model) | (constants or {})
     others = {name: value for name, value in constants.items() if name not in columns}
     parameters: list[Any]
-    if connection.vendor == "postgresql":
+    if connection.vendor == "postgresql" and len(rows) > FEW:
         values = [
             later.replace("%s", name) if kind == "seconds" else name
             for name, kind in columns.items()

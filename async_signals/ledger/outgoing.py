@@ -34,6 +34,7 @@ class Outgoing:
     text: str  #: The envelope, as the ledger keeps it.
     wait: float  #: Seconds until a relay publishes it, from now by the database's clock.
     is_leaving: bool  #: Its sender is about to publish it.
+    size: int = 1  #: Deliveries that it stands for; *text* has them all.
 
 
 def insert_outgoing(deliveries: Sequence[Outgoing], using: str) -> None:
@@ -103,6 +104,7 @@ def _insert_deliveries(chunk: Sequence[Outgoing], using: str, *, is_leaving: boo
         "envelope": "text",
         "payload": "text",
         "due_at": "seconds",
+        "size": "int",
     }
     constants = {
         "state": f"'{State.PUBLISHED if is_leaving else State.PENDING}'",
@@ -112,7 +114,7 @@ def _insert_deliveries(chunk: Sequence[Outgoing], using: str, *, is_leaving: boo
     rows = []
     for each in chunk:
         envelope = each.envelope
-        mask = mask_of(envelope)
+        mask = mask_of(envelope) if each.size == 1 else None
         rows.append(
             (
                 envelope.id,
@@ -123,13 +125,14 @@ def _insert_deliveries(chunk: Sequence[Outgoing], using: str, *, is_leaving: boo
                 each.text,
                 "" if mask is None else payload_of(envelope, mask),
                 each.wait,
+                each.size,
             )
         )
     insert(connection, Delivery, columns, rows, constants)
 
 
 def _chunks(deliveries: Sequence[Outgoing], using: str) -> Iterator[list[Outgoing]]:
-    most = most_rows(connections[using], 8)
+    most = most_rows(connections[using], 9)
     chunk: list[Outgoing] = []
     size = 0
     for each in deliveries:

@@ -119,6 +119,7 @@ class Migration(migrations.Migration):
                         verbose_name="state",
                     ),
                 ),
+                ("size", models.PositiveIntegerField(default=1, verbose_name="size")),
                 ("due_at", models.DateTimeField(blank=True, null=True, verbose_name="due at")),
                 ("epoch", models.PositiveIntegerField(default=0, verbose_name="epoch")),
                 ("attempts", models.PositiveIntegerField(default=0, verbose_name="attempts")),

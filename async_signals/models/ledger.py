@@ -76,6 +76,9 @@ class Delivery(models.Model):
     signal = models.CharField(_("signal"), max_length=255, blank=True)  #: The event's.
     sent_at = models.DateTimeField(_("sent at"))  #: The event's.
     state = models.CharField(_("state"), max_length=9, choices=State.choices)
+    #: Deliveries that the row stands for: more than one, and it is a bundle, of a large
+    #: transaction, in whose place a worker puts the deliveries themselves.
+    size = models.PositiveIntegerField(_("size"), default=1)
     #: When somebody has to act if nothing happens: pending, publish; published, publish again;
     #: running, take it for dead. By the database's clock. None in a final state.
     due_at = models.DateTimeField(_("due at"), null=True, blank=True)
@@ -91,7 +94,8 @@ class Delivery(models.Model):
     #: When a person last asked for another attempt: deadlines count from then.
     retried_at = models.DateTimeField(_("retried at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
-    #: What is needed to deliver: the envelope's JSON, encrypted where there are keys.
+    #: What is needed to deliver: the envelope's JSON, encrypted where there are keys; of a bundle
+    #: all of them, one a line.
     envelope = models.TextField(_("envelope"), blank=True)
     payload = models.TextField(_("payload"), blank=True)  #: For people: JSON, masked.
     exception = models.CharField(_("exception"), max_length=255, blank=True)  #: The last one's.

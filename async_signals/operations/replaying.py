@@ -80,7 +80,9 @@ def fits(to: Collection[str], using: str) -> Q:
     there = [
         Exists(live.filter(receiver__in=(each.name, *each.aliases))) for each in _targets(to)
     ] or [Exists(live.filter(receiver=OuterRef("receiver")))]
-    return ~Q(envelope="") & functools.reduce(operator.or_, [~Q(each) for each in there])
+    return (
+        ~Q(envelope="") & Q(size=1) & functools.reduce(operator.or_, [~Q(each) for each in there])
+    )
 
 
 def _targets(to: Collection[str]) -> list[Receiver]:
@@ -138,6 +140,8 @@ def _repeat(
         why = "left: it is still on its way; retry attempts it now"
     elif there:
         why = f"left: its event is on its way to {names[0]} already, as {there[0]}"
+    elif row.size > 1:
+        why = f"left: it stands for {row.size} deliveries; retry it, and replay these"
     elif not row.envelope:
         why = "left: its envelope was not kept"
     else:

@@ -9,7 +9,6 @@ batch.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import weakref
@@ -24,6 +23,7 @@ from ..conf import get_settings
 from ..publisher import is_eager
 from ..signals import delivery_published
 from .before_commit import before_commit, may_wait
+from .bundling import bundle
 from .coalescing import coalesced
 from .outbox import at_once, insert, mind_the_gap, publish, store
 
@@ -48,9 +48,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
     Of those with the same *subject* the commit publishes one.
     """
     connection = connections[alias]
-    is_durable = message.receiver.options.durable
-    if is_durable:
-        message = dataclasses.replace(message, stored=alias)
+    is_durable = message.stored is not None
     if not message.receiver.options.on_commit or _is_in_autocommit(connection):
         if is_durable:
             mind_the_gap(message.receiver, alias)
@@ -76,7 +74,10 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
             departure.store()
     if not departure.runs_receivers:
         _come_first(connection)
-    _waiting.setdefault(connection, weakref.WeakValueDictionary())[next(_numbers)] = departure
+    waiting = _waiting.get(connection)
+    if waiting is None:
+        waiting = _waiting[connection] = weakref.WeakValueDictionary()
+    waiting[next(_numbers)] = departure
 
 
 def _store_the_living(connection: BaseDatabaseWrapper) -> None:
@@ -88,7 +89,9 @@ def _store_the_living(connection: BaseDatabaseWrapper) -> None:
         and departure.is_unstored
     ]
     if living:
-        insert([departure.parts[0][0] for departure in living], connection.alias)
+        bundle(living)
+        parts = [part for departure in living for part in departure.parts]
+        insert([message for message, _ in parts], connection.alias)
         for departure in living:
             departure.is_unstored = False
 
@@ -235,7 +238,9 @@ def _keep(late: Sequence[Message], refused: Sequence[tuple[Message, Exception]])
 def _announce(messages: Sequence[Message], refused: Sequence[tuple[Message, Exception]]) -> None:
     lost = {id(message) for message, _ in refused}
     for message in messages:
-        if id(message) not in lost and delivery_published.has_listeners(message.receiver.function):
+        if message.size > 1 or id(message) in lost:
+            continue
+        if delivery_published.has_listeners(message.receiver.function):
             for envelope in message.envelopes:
                 announce(delivery_published, envelope.as_delivery(attempt=1))
 

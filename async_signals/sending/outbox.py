@@ -95,7 +95,13 @@ def insert(messages: Sequence[Message], alias: str, *, is_leaving: bool = True) 
         wait = REPUBLISH if leaves else message.receiver.options.countdown or GRACE
         [envelope] = message.envelopes
         deliveries.append(
-            Outgoing(envelope=envelope, text=message.text, wait=wait, is_leaving=leaves)
+            Outgoing(
+                envelope=envelope,
+                text=message.text,
+                wait=wait,
+                is_leaving=leaves,
+                size=message.size,
+            )
         )
     with _missing_tables_told(messages[0].receiver, alias):
         insert_outgoing(deliveries, alias)

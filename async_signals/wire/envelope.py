@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "BETWEEN",
     "READABLE_VERSIONS",
     "WIRE_VERSION",
     "Envelope",
@@ -36,6 +37,9 @@ __all__ = [
 
 WIRE_VERSION = 1  # Raise it when a field is renamed or changes meaning.
 READABLE_VERSIONS = frozenset({1})
+
+#: What stands between the envelopes of a bundle, and in none: they are ASCII without line breaks.
+BETWEEN = "\n"
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 

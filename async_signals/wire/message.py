@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ..conf import get_settings
 from ..exceptions import MessageTooLargeError
-from .envelope import Envelope, Reference, seal
+from ..ids import new_id
+from .envelope import BETWEEN, Envelope, Reference, seal
 from .signing import SIGNATURE, sign
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..registry import Receiver
 
 __all__ = ["Message"]
@@ -27,6 +30,7 @@ class Message:
     order: str | None = None  #: Those with this key run one after the other; None: at any time.
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
+    size: int = 1  #: Deliveries that each of them stands for, in the ledger; see ``bundle()``.
 
     @property
     def wire(self) -> str:
@@ -36,7 +40,7 @@ class Message:
     @property
     def envelopes(self) -> tuple[Envelope, ...]:
         """The deliveries that travel whole."""
-        return tuple(each for each in self.deliveries if isinstance(each, Envelope))
+        return () if self.is_reference else cast("tuple[Envelope, ...]", self.deliveries)
 
     @property
     def is_reference(self) -> bool:
@@ -49,15 +53,29 @@ class Message:
         return cls(receiver, references, seal(references))
 
     @classmethod
+    def bundle(cls, messages: Sequence[Message]) -> Message:
+        """Return one for the ledger that stands for *messages*, of one receiver and signal each."""
+        first = messages[0]
+        [envelope] = first.envelopes
+        return cls(
+            first.receiver,
+            (dataclasses.replace(envelope, id=new_id()),),
+            BETWEEN.join(message.text for message in messages),
+            stored=first.stored,
+            size=len(messages),
+        )
+
+    @classmethod
     def of(
         cls,
         receiver: Receiver,
         *envelopes: Envelope,
         unique: str | None = None,
         order: str | None = None,
+        stored: str | None = None,
     ) -> Message:
         """
-        Return the message of *envelopes*, to be sent if nobody has the key *unique*.
+        Return the message of *envelopes*; the other arguments are fields of it.
 
         Raises:
             MessageTooLargeError: Its wire form has more than ``MAX_MESSAGE_SIZE`` bytes.
@@ -73,4 +91,4 @@ class Message:
                 for name, value in {"sender": envelope.sender, **envelope.kwargs}.items()
             )
             raise MessageTooLargeError(receiver.name, largest, size, length, limit)
-        return cls(receiver, envelopes, text, order, unique)
+        return cls(receiver, envelopes, text, order, unique, stored)

@@ -14,7 +14,7 @@ from async_signals import codec
 from async_signals.cli import backlog
 from async_signals.ids import new_id
 from async_signals.models import State
-from async_signals.wire.envelope import dump, load
+from async_signals.wire.envelope import BETWEEN, dump, load
 from tests.ledger.conftest import make, save
 from tests.testapp.models import Article, Line, Tag
 
@@ -92,6 +92,19 @@ def test_all_is_well(manage, receiver) -> None:
     answer = manage("doctor", "--backlog", "--json")
     assert (answer.code, answer.document["checked"], answer.document["problems"]) == (0, 4, [])
     assert "can deliver all 4" in manage("doctor", "--backlog").out
+
+
+def test_each_in_a_bundle(manage, receiver) -> None:
+    """A row that stands for several deliveries counts for as many, those alone that are wrong."""
+    receiver(never())
+    texts = [row().envelope for _ in range(3)]
+    row(State.PUBLISHED, size=3, envelope=BETWEEN.join(texts))
+    newer = texts[0].replace('"sent_at"', '"payload":7,"sent_at"')
+    row(State.PUBLISHED, size=3, envelope=BETWEEN.join([newer, *texts[:2]]))
+
+    answer = manage("doctor", "--backlog", "--json").document
+    assert (answer["checked"], answer["undeliverable"]) == (3 + 3 + 3, 1)
+    assert "version 7" in answer["problems"][0]["reason"]
 
 
 def test_on_every_database(manage, receiver) -> None:

@@ -1,0 +1,69 @@
+"""
+Many deliveries of one transaction and receiver: one row of the ledger stands for them.
+
+The ledger's indexes serve people, and cost a sender more than all the rest. So what a large
+transaction sends is stored as a bundle, and a worker puts the deliveries themselves in its place,
+outside of anybody's request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..wire.message import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from .coalescing import Part
+
+__all__ = ["bundle"]
+
+#: Deliveries for one receiver that are stored each by itself, at most.
+FEW = 100
+#: Deliveries in a bundle, and characters, at most: one worker unpacks it, in one transaction.
+MOST, MOST_TEXT = 1_000, 500_000
+
+
+class Departure(Protocol):
+    """What waits for its transaction."""
+
+    parts: list[Part]
+    runs_receivers: bool
+
+
+def bundle(departures: Sequence[Departure]) -> None:
+    """
+    Let the first of many departures for one receiver leave for all of them, which are empty then.
+
+    What has an order or a countdown is not for a worker yet, and stays by itself. So does what a
+    test wants to see, and what Celery runs at once.
+    """
+    kinds: dict[Hashable, list[Departure]] = {}
+    for departure in departures:
+        [(message, _)] = departure.parts
+        countdown = message.receiver.options.countdown
+        if message.order is None and not countdown and not departure.runs_receivers:
+            kind = message.receiver.name, message.envelopes[0].signal
+            kinds.setdefault(kind, []).append(departure)
+    for some in kinds.values():
+        if len(some) > FEW:
+            for together in _portions(some):
+                first, *others = together
+                messages = [message for departure in together for message, _ in departure.parts]
+                first.parts = [(Message.bundle(messages), None)]
+                for other in others:
+                    other.parts = []
+
+
+def _portions(departures: Sequence[Departure]) -> Iterator[list[Departure]]:
+    portion: list[Departure] = []
+    size = 0
+    for departure in departures:
+        length = len(departure.parts[0][0].text)
+        if portion and (len(portion) == MOST or size + length > MOST_TEXT):
+            yield portion
+            portion, size = [], 0
+        portion.append(departure)
+        size += length
+    yield portion
