@@ -40,7 +40,8 @@ def send(life: str, seed: str, rate: str, *runs: str) -> None:
     orders: list[Any] = [(), (), (), ["wait:0.3"], ["effect wait:0.3"], ["raise"]]
     print("sender ready.", flush=True)
     while True:
-        batch = chance.choice([1, 1, 1, 2, 5])
+        # Now and then so many that those for one receiver are a bundle.
+        batch = 300 if chance.random() < 0.01 else chance.choice([1, 1, 1, 2, 5])
         try:
             with transaction.atomic(using=USING):
                 for _ in range(batch):

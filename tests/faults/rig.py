@@ -111,9 +111,10 @@ class Rig:
             env=self._env(None, env),
         )
 
-    def crash_points(self, run: oracle.Run, sample: int | None) -> Process:
+    def crash_points(self, run: oracle.Run, sample: int | None, many: int) -> Process:
         """Start a process whose children send, and die; see ``tests.faults.crash_points``."""
-        command = ["tests.faults.crash_points", run.id, run.mode, run.using, str(sample or "")]
+        told = [run.id, run.mode, run.using, str(sample or ""), str(many)]
+        command = "tests.faults.crash_points", *told
         return self._kept(Process(*command, ready="sender ready.", **self._env(None, {})))
 
     def operator(self, what: str, **env: str) -> Process:

@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 
 from async_signals.models import Delivery
+from async_signals.sending.bundling import FEW
 
 from .oracle import USING, Run, let_time_pass, wait_until
 from .scale import DURABLE, in_modes, scaled
@@ -45,9 +46,28 @@ class TestKilled:
         assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)
         assert control.tally().lost > 0
 
+    @in_modes("durable", of=DURABLE)
+    def test_at_each_boundary_of_a_bundle(self, rig, mode, ledger) -> None:
+        """A large transaction leaves one row, and all that it stands for is delivered."""
+        rig.use("redis")
+        run = Run("4 senders of a bundle killed", mode)
+        many = FEW + 1
+        told = die(rig, run, scaled(40, None), many)
+        assert told["died"] >= scaled(40, 500)
+        run.name += f" at {told['died']} of {told['boundaries']} boundaries"
+        sizes = list(Delivery.objects.using(ledger).values_list("size", flat=True))
+        assert sum(sizes) == len(run.committed)
+        assert sizes.count(many) >= 5
+        rig.worker()
 
-def die(rig, run: Run, sample: int | None) -> dict[str, int]:
-    sender = rig.crash_points(run, sample)
+        let_time_pass(ledger)
+        run.wait_until_delivered(scaled(60, 900))
+        tally = run.tally()
+        assert (tally.lost, tally.twice, tally.rolled_back) == (0, 0, 0)
+
+
+def die(rig, run: Run, sample: int | None, many: int = 1) -> dict[str, int]:
+    sender = rig.crash_points(run, sample, many)
     line = sender.wait_for_line("all have died: ", timeout=scaled(60, 7_000))
     return json.loads(line.partition(": ")[2])
 

@@ -105,6 +105,16 @@ def test_exactly_what_was_committed_arrives(alias, reports) -> None:
     assert Delivery.objects.using(alias).count() == len(committed)
 
 
+def test_a_large_transaction(alias, reports) -> None:
+    """Its bundle is unpacked by a worker, and each delivery runs once."""
+    names = [f"d|{uuid.uuid4().hex[:8]}-{n}" for n in range(300)]
+    save(alias, *names)
+
+    wait_until_done(alias, len(names))
+    assert effects(alias) == sorted(names)
+    assert Delivery.objects.using(alias).count() == len(names)
+
+
 #: Saves some objects in a transaction, and dies as soon as it is committed.
 SENDER = """
 import os, signal, sys
