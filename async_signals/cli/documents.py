@@ -52,6 +52,8 @@ def view(shown: DeliveryView) -> dict[str, Any]:
         "payload": shown.delivery.payload or None,
         "holds": shown.delivery.holds,
         "next_at": _moment(shown.next_at),
+        "causes": [str(cause.key) for cause in shown.causes],
+        "replays": [str(row.pk) for row in shown.replays],
         "attempt_list": [_attempt(attempt) for attempt in shown.attempts],
         "operations": [
             _header(item.operation) | {"changed": item.changed, "outcome": item.outcome}

@@ -114,6 +114,12 @@ def show(terminal: Terminal, options: dict[str, Any]) -> int:
     }
     for name, value in facts.items():
         terminal.line(f"  {name:<13} {value}")
+    for cause in view.causes:
+        known = cause.delivery
+        words = f"{known.state}, {known.receiver}" if known else "not in the ledger any more"
+        terminal.line(f"  {'caused by':<13} {cause.key} ({words})")
+    for each in view.replays:
+        terminal.line(f"  {'replayed as':<13} {each.pk} ({each.state}, {each.receiver})")
     for attempt in view.attempts:
         _show_attempt(terminal, attempt, is_full=options["is_full"])
     if view.operations:

@@ -9,7 +9,7 @@ import uuid
 import pytest
 from django.utils import timezone
 
-from async_signals.models import Attempt, FailureGroup, Outcome, State
+from async_signals.models import Attempt, Event, FailureGroup, Outcome, State
 from tests.ledger.conftest import SENT
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -246,6 +246,23 @@ def test_show(manage, add) -> None:
     assert document["attempt_list"][0]["worker"] == "celery@one"
     assert document["operations"][0]["via"] == "command"
     assert document["state"] == "pending"
+
+
+def test_show_tells_what_it_has_to_do_with(manage, add) -> None:
+    """What led to it, also where that is gone, and what repeats it."""
+    gone, cause, delivery = uuid.UUID(int=7), add(receiver="shop.first"), add()
+    for caused, key in ((delivery, cause.pk), (cause, gone)):
+        Event.objects.filter(pk=caused.event_id).update(cause=key)
+    replay = add(State.PENDING, replay_of=delivery)
+
+    out = manage("show", delivery.pk).out.split("\n")
+
+    assert f"  caused by     {cause.pk} (failed, shop.first)" in out
+    assert f"  caused by     {gone} (not in the ledger any more)" in out
+    assert f"  replayed as   {replay.pk} (pending, shop.receive)" in out
+    document = manage("show", delivery.pk, "--json").document
+    assert document["causes"] == [str(cause.pk), str(gone)]
+    assert document["replays"] == [str(replay.pk)]
 
 
 def test_show_of_what_was_pruned(manage, transactional_db) -> None:
