@@ -22,14 +22,14 @@ from hypothesis.stateful import (
 
 from async_signals import operations, registry, stats
 from async_signals.ids import new_id
-from async_signals.ledger import claims, due, pausing, records
+from async_signals.ledger import bundles, claims, due, pausing, records
 from async_signals.ledger.clock import Now
 from async_signals.ledger.deaths import take_dead_claims
 from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
 from async_signals.ledger.outgoing import Outgoing, insert_outgoing
 from async_signals.models import Attempt, Claim, Delivery, State
-from async_signals.wire.envelope import Envelope, Reference, dump
+from async_signals.wire.envelope import BETWEEN, Envelope, Reference, dump
 from tests.faults.mutants import ENVIRONMENT, mutated
 
 USING = "default"
@@ -50,6 +50,7 @@ class Known:
     state: State | None = None  #: The final one, once it has come to it.
     #: A robust delivery that nobody has claimed: all there is of it are messages.
     travels: bool = False
+    is_unpacked: bool = False  #: A bundle whose deliveries have taken its place.
 
 
 class Deliveries(RuleBasedStateMachine):
@@ -106,6 +107,19 @@ class Deliveries(RuleBasedStateMachine):
                 Reference(id=envelope.id, receiver=self.receiver, epoch=0, using=USING)
             )
 
+    @rule(size=st.integers(2, 3), lives=st.booleans())
+    def send_many(self, size, lives):
+        """One row stands for all of them; they are known when it is unpacked."""
+        texts = [dump(self._envelope()) for _ in range(size)]
+        bundle, text = self._envelope(), BETWEEN.join(texts)
+        row = Outgoing(envelope=bundle, text=text, wait=60, is_leaving=True, size=size)
+        insert_outgoing([row], USING)
+        self.known[bundle.id] = Known()
+        if lives:
+            self.broker.append(
+                Reference(id=bundle.id, receiver=self.receiver, epoch=0, using=USING)
+            )
+
     # What becomes of messages.
 
     @precondition(lambda self: self.broker)
@@ -136,6 +150,7 @@ class Deliveries(RuleBasedStateMachine):
             run = claims.claim_stored(message, worker=str(worker))
         if run is None:
             return
+        assert not known.is_unpacked, "it is there twice"
         assert known.state is None, f"{known.state} was left"
         assert known.holder is None, "two have claimed it"
         known.holder, known.lasts, known.travels = run, True, False
@@ -157,7 +172,20 @@ class Deliveries(RuleBasedStateMachine):
     def succeed(self, worker, n):
         if self.workers[worker]:
             run = self._take_run(worker, n)
-            self._end(run, records.succeeded(run, 0.1), State.SUCCEEDED)
+            if run.bundled:
+                self._unpack(run, lives=bool(n % 2))
+            else:
+                self._end(run, records.succeeded(run, 0.1), State.SUCCEEDED)
+
+    def _unpack(self, run, *, lives):
+        """A worker puts the deliveries in the place of their bundle, and may die right after."""
+        ready = bundles.unpacked(run)
+        self._end(run, ready is not None, None)
+        if ready is not None:
+            self.known[run.envelope.id].is_unpacked = True
+            self.known |= {each.id: Known() for each in run.bundled}
+            if lives:
+                self.broker += [each.reference for each in ready]
 
     @precondition(lambda self: any(self.workers))
     @rule(worker=WORKERS, n=ANY, is_final=st.booleans())
@@ -312,7 +340,9 @@ class Deliveries(RuleBasedStateMachine):
         for key, known in self.known.items():
             row = rows.get(key)
             state = State(row.state) if row is not None else None
-            if known.state is not None:
+            if known.is_unpacked:
+                assert row is None
+            elif known.state is not None:
                 # Who succeeds at once leaves a receipt only.
                 assert state == known.state or (
                     state is None and held.get(key) is True and known.state == State.SUCCEEDED
@@ -335,7 +365,7 @@ class Deliveries(RuleBasedStateMachine):
             self.workers[worker].clear()
             self.crash_relay(worker)
         for _ in range(20):
-            if all(known.state is not None for known in self.known.values()):
+            if all(known.state is not None or known.is_unpacked for known in self.known.values()):
                 break
             self.let_time_pass()
             self.take(0)
@@ -344,7 +374,7 @@ class Deliveries(RuleBasedStateMachine):
                 self.deliver(0, 0)
                 while self.workers[0]:
                     self.succeed(0, 0)
-        assert {known.state for known in self.known.values()} <= FINAL
+        assert {known.state for known in self.known.values() if not known.is_unpacked} <= FINAL
         self.none_is_lost_and_none_leaves_its_end()
         attempts = collections.Counter(
             Attempt.objects.using(USING).filter(outcome="succeeded").values_list("delivery")
