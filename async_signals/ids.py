@@ -17,8 +17,9 @@ _last = 0
 
 #: Our own, which no site seeds; several times as fast as asking the system for each id.
 _random = random.Random()  # noqa: S311  (an id is no secret)
-if hasattr(os, "register_at_fork"):  # A child must not go on with the numbers of its parent.
-    os.register_at_fork(after_in_child=_random.seed)
+#: The process that has seeded it: a child must not go on with the numbers of its parent, whoever
+#: has forked it. Servers written in C may do so without a word to Python.
+_seeded_by = os.getpid()
 
 
 def new_id() -> str:
@@ -31,7 +32,10 @@ def new_id() -> str:
         UUID version 7, RFC 9562 sections 5.7 and 6.2, method 3; the standard library has it from
         3.14 on.
     """
-    global _last  # noqa: PLW0603
+    global _last, _seeded_by  # noqa: PLW0603
+    if os.getpid() != _seeded_by:
+        _random.seed()
+        _seeded_by = os.getpid()
     tick = time.time_ns() * _MILLISECOND // 1_000_000
     if 0 <= _last - tick < _SECOND:
         tick = _last + 1

@@ -91,7 +91,8 @@ def _messages(ready: list[due.Due]) -> list[Message]:
     firsts: dict[str, list[Reference]] = {}
     messages = []
     for each in ready:
-        if each.reference.epoch:  # Alone: it has failed, or its worker has died over it.
+        # Alone: it has failed, its worker has died over it, or there is much to do for it.
+        if each.reference.epoch or each.is_bundle:
             messages += _addressed(each.delivery.receiver, [each.reference])
         else:
             firsts.setdefault(each.delivery.receiver, []).append(each.reference)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import threading
 
 import pytest
 from django.core.management import call_command
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 from django.dispatch import Signal
 from django.test.utils import CaptureQueriesContext
 
 from async_signals import EnvelopeError, Retry, operations, relay, robust, testing
+from async_signals import delivery as user
+from async_signals.delivery import running
 from async_signals.ids import new_id
+from async_signals.ledger import bundles
 from async_signals.models import Attempt, Delivery, Event, OperationItem
 from async_signals.sending import bundling, dispatch
-from async_signals.signals import delivery_published
+from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
 from async_signals.wire.envelope import BETWEEN, Reference, load, pack
 from tests.testproject import brokers
@@ -153,6 +157,38 @@ class TestSending:
         assert sum(sizes(alias)) == MANY
         assert 4 <= len(sizes(alias)) <= 6
 
+    def test_one_that_is_left_over_is_no_bundle(
+        self, alias, receive, published, monkeypatch
+    ) -> None:
+        """It is a delivery as any other, and a worker runs it."""
+        monkeypatch.setattr(bundling, "MOST", MANY - 1)
+        send(alias, *range(MANY))
+        bundle, left = sorted(rows(alias), key=lambda row: -row.size)
+        assert (bundle.size, left.size) == (MANY - 1, 1)
+        assert str(left.pk) == load(left.envelope).id
+
+        assert run(receive, left) == "succeeded"
+        assert receive.calls == [MANY - 1]
+
+    def test_a_receiver_with_little_time_unpacks_nothing(self, alias, receiver, published) -> None:
+        """Its limits are meant for one delivery."""
+        receiver(soft_time_limit=1)
+        receiver(time_limit=3600)
+        send(alias, *range(MANY))
+
+        assert sorted(sizes(alias)) == [1] * MANY + [MANY]
+
+    def test_a_bundle_travels_alone(self, alias, receive, published, monkeypatch) -> None:
+        """However many there are: what is in it need not wait for the next one."""
+        monkeypatch.setattr(bundling, "FEW", 1)
+        monkeypatch.setattr(bundling, "MOST", 2)
+        send(alias, *range(240))
+        assert [len(message.deliveries) for message in published] == [1] * 120
+        published.clear()
+
+        assert relay_once(alias) == 120
+        assert [len(message.deliveries) for message in published] == [1] * 120
+
     def test_what_was_rolled_back_is_in_no_bundle(self, alias, receive, published) -> None:
         """Neither with the whole transaction nor with a savepoint."""
         with pytest.raises(Undo), transaction.atomic(using=alias):
@@ -268,6 +304,39 @@ class TestUnpacking:
         assert run(receive, bundle) == "skipped"
         assert sizes(alias) == [MANY]
 
+    def test_a_person_who_is_faster(self, alias, receive, published, monkeypatch) -> None:
+        """What is discarded while a worker was stopped is not delivered by it."""
+        send(alias, *range(MANY))
+        [bundle] = rows(alias)
+        renew = bundles.renew
+
+        def discard_first(run):
+            Delivery.objects.using(alias).update(due_at=Now())
+            operations.discard(Filter(), by="test", reason="no", using=alias)
+            return renew(run)
+
+        monkeypatch.setattr(bundles, "renew", discard_first)
+        assert run(receive, bundle) == "skipped"
+        assert [(row.state, row.size) for row in rows(alias)] == [("discarded", MANY)]
+
+    def test_an_event_that_is_pruned_meanwhile(
+        self, alias, receive, published, monkeypatch
+    ) -> None:
+        """Another receiver had brought its row, which nothing held any more: it is brought anew."""
+        send(alias, *range(MANY))
+        [bundle] = rows(alias)
+        insert, tries = bundles.insert_outgoing, []
+
+        def pruned_at_first(outgoing, using):
+            tries.append(using)
+            if len(tries) == 1:
+                raise IntegrityError("foreign key")
+            insert(outgoing, using)
+
+        monkeypatch.setattr(bundles, "insert_outgoing", pruned_at_first)
+        assert run(receive, bundle) == "unpacked"
+        assert (len(tries), len(rows(alias))) == (2, MANY)
+
     def test_a_worker_that_dies_before_the_publish(self, alias, receive, published) -> None:
         """What it has unpacked is published by a relay when its time has come."""
         send(alias, *range(MANY))
@@ -354,20 +423,76 @@ class TestUnpacking:
 
 
 class TestPeople:
-    def test_a_bundle_is_not_replayed(self, alias, receive, published) -> None:
-        """What was discarded as a whole comes back as a whole, by a retry."""
+    def test_it_is_discarded_and_retried_as_a_whole(self, alias, receive, published) -> None:
+        """The audit says how many it stands for."""
         send(alias, *range(MANY))
         Delivery.objects.using(alias).update(due_at=Now())
-        operations.discard(Filter(state="published"), by="test", reason="no", using=alias)
+        discarded = operations.discard(Filter(), by="test", reason="no", using=alias)
         assert rows(alias)[0].state == "discarded"
+        retried = operations.retry(Filter(state="discarded"), by="test", using=alias)
+        for operation in (discarded, retried):
+            item = OperationItem.objects.using(alias).get(operation=operation.pk)
+            assert item.outcome.endswith("(101 deliveries in one)")
 
-        replayed = operations.replay(Filter(), by="test", using=alias)
-        assert (replayed.changed, replayed.unchanged) == (0, 1)
-        item = OperationItem.objects.using(alias).get(operation=replayed.pk)
-        assert "stands for 101 deliveries" in item.outcome
-        operations.retry(Filter(state="discarded"), by="test", using=alias)
         [row] = rows(alias)
         assert run(receive, row, epoch=row.epoch) == "unpacked"
+
+    def test_who_retries_it_gives_it_time_anew(self, alias, receiver, published) -> None:
+        """What was too old, and was asked for once more, is not too old for it."""
+        receive = receiver(expires=60)
+        send(alias, *range(MANY))
+        [bundle] = rows(alias)
+        an_hour_ago = (load(bundle.envelope.partition(BETWEEN)[0]).sent_at).isoformat()
+        old = bundle.envelope.replace(an_hour_ago[:13], "2020-01-01T00")
+        Delivery.objects.using(alias).update(envelope=old, state="failed", due_at=None)
+        operations.retry(Filter(state="failed"), by="test", using=alias)
+
+        assert run(receive, bundle) == "unpacked"
+        assert [run(receive, row) for row in rows(alias)[:2]] == ["succeeded"] * 2
+
+    def test_it_is_replayed_to_another_receiver(self, alias, receiver, published) -> None:
+        """As where its own was removed: a bundle again, for the other one, of the same events."""
+        removed, other = receiver(), receiver(signal=cancelled)
+        send(alias, *range(MANY))
+        [bundle] = rows(alias)
+        name = other.receiver_name
+        operations.replay(Filter(), to=[name], by="test", using=alias)
+        again = operations.replay(Filter(ids=(str(bundle.pk),)), to=[name], by="test", using=alias)
+        assert (again.changed, again.unchanged) == (0, 1)
+
+        _, repeat = rows(alias)
+        assert (repeat.size, repeat.receiver, repeat.replay_of_id) == (MANY, name, bundle.pk)
+        Delivery.objects.using(alias).filter(pk=bundle.pk).delete()
+        relay_once(alias)
+        assert run(other, repeat) == "unpacked"
+        assert [run(other, row) for row in rows(alias)] == ["succeeded"] * MANY
+        assert (other.calls, removed.calls) == ([*range(MANY)], [])
+        assert all(load(row.envelope).replay for row in rows(alias))
+        assert Event.objects.using(alias).count() == MANY
+
+    def test_what_has_caused_it_is_told(self, alias, receiver, published) -> None:
+        """Where it is discarded, its chain is that of what it stands for."""
+        told = []
+
+        def hear(delivery, **kwargs):
+            told.append(delivery.chain)
+
+        receive = receiver()
+        delivery_discarded.connect(hear, sender=receive)
+        token = running.set(
+            user.Delivery(
+                id=new_id(),
+                event_id=new_id(),
+                receiver="shop.cause",
+                attempt=1,
+                sent_at=dt.datetime.now(dt.UTC),
+            )
+        )
+        send(alias, *range(MANY))
+        running.reset(token)
+        Delivery.objects.using(alias).update(due_at=Now())
+        operations.discard(Filter(), by="test", reason="no", using=alias)
+        assert told == [("shop.cause",)]
 
     def test_the_command_says_what_it_stands_for(self, alias, receive, published, capsys) -> None:
         """In a list, on the page of one, and in their documents."""

@@ -57,8 +57,7 @@ class Verb:
             and delivery.due_at is not None
             and delivery.due_at <= timezone.now()
         )
-        has_what_it_needs = bool(delivery.envelope) and (delivery.size == 1 or self is not REPLAY)
-        return is_fit and (has_what_it_needs or self is DISCARD)
+        return bool(delivery.envelope or self is DISCARD) and is_fit
 
     def run(self, ids: Collection[str], *, by: str, reason: str) -> Operation:
         """Do it to the deliveries of these ids."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-#: Deliveries that are read at once; kinds of problems that are named one by one.
-CHUNK, NAMED = 500, 100
+#: Deliveries that are read at once, bundles of them, and kinds of problems that are named.
+CHUNK, BUNDLES, NAMED = 500, 5, 100
 
 WELL, PROBLEMS = 0, 1  # Exit codes.
 
@@ -58,7 +58,8 @@ def check(terminal: Terminal) -> int:
     found = Backlog()
     for database in aliases():
         for row in _rows(database):
-            _look(row, database, found)
+            for text in row.envelope.split(BETWEEN):
+                _look(row, text, database, found)
     unasked = silent()
     code = PROBLEMS if found.undeliverable or unasked else WELL
     terminal.document(
@@ -81,26 +82,25 @@ def check(terminal: Terminal) -> int:
 def _rows(database: str) -> Iterator[Delivery]:
     """Yield what has an envelope and is not done, a chunk at a time: drivers buffer a result."""
     rows = Delivery.objects.using(database).filter(state__in=(State.FAILED, *LIVE_STATES))
-    rows = rows.exclude(envelope="").only("receiver", "envelope", "size").order_by("pk")
-    some = list(rows[:CHUNK])
-    while some:
-        yield from some
-        some = list(rows.filter(pk__gt=some[-1].pk)[:CHUNK])
+    rows = rows.exclude(envelope="").only("receiver", "envelope").order_by("pk")
+    for kind, chunk in ((rows.filter(size=1), CHUNK), (rows.filter(size__gt=1), BUNDLES)):
+        some = list(kind[:chunk])
+        while some:
+            yield from some
+            some = list(kind.filter(pk__gt=some[-1].pk)[:chunk])
 
 
-def _look(row: Delivery, database: str, found: Backlog) -> None:
-    found.checked += row.size
+def _look(row: Delivery, text: str, database: str, found: Backlog) -> None:
+    found.checked += 1
     try:
-        receiver = registry.get(row.receiver)
-        reasons = [executor.rehearse(receiver, load(text)) for text in row.envelope.split(BETWEEN)]
+        reason = executor.rehearse(registry.get(row.receiver), load(text))
     except DeliveryError as exc:
-        reasons = [str(exc)] * row.size
+        reason = str(exc)
     except executor.RehearsalError:
-        found.unchecked += row.size
+        found.unchecked += 1
         return
-    for reason in reasons:
-        if reason is not None:
-            found.add(Problem(database, row.receiver, reason), row.pk)
+    if reason is not None:
+        found.add(Problem(database, row.receiver, reason), row.pk)
 
 
 def _tell(terminal: Terminal, found: Backlog, unasked: list[str]) -> None:

@@ -103,8 +103,9 @@ def show(terminal: Terminal, options: dict[str, Any]) -> int:
         "receiver": row.receiver,
         "signal": row.signal or "-",
         "sender": row.event.sender or "-",
-        "about": f"{row.event.instance_model} {row.event.instance_pk}".strip() or "-",
-        "stands for": f"{row.size} deliveries, until a worker unpacks it" if row.size > 1 else "-",
+        "about": f"{row.event.instance_model} {row.event.instance_pk}".strip() or "-"
+        if row.size == 1
+        else f"{row.size} deliveries of one transaction, until a worker unpacks them",
         "sent": f"{row.sent_at.isoformat(timespec='seconds')} ({age(row.sent_at, now)})",
         "next attempt": _next(row, now),
         "holds back": f"{row.holds} that are to run after it" if row.holds else "-",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from ..wire.envelope import BETWEEN, Reference
-from .claims import held_row
+from .claims import held_row, renew
 from .due import REPUBLISH, Due
 from .outgoing import Outgoing, insert_outgoing
 
@@ -24,17 +24,12 @@ def unpacked(run: Run) -> list[Due] | None:
     Returns:
         What is to be published now; a relay does it in a while, should this process die.
     """
-    texts = run.text.split(BETWEEN)
-    with transaction.atomic(using=run.using):
-        if not held_row(run).delete()[0]:
-            return None
-        insert_outgoing(
-            [
-                Outgoing(envelope=envelope, text=text, wait=REPUBLISH, is_leaving=True)
-                for envelope, text in zip(run.bundled, texts, strict=True)
-            ],
-            run.using,
-        )
+    try:
+        is_held = _replaced(run)
+    except IntegrityError:  # An event that another receiver had brought was pruned meanwhile.
+        is_held = _replaced(run)
+    if not is_held:
+        return None
     return [
         Due(
             envelope.as_delivery(attempt=1),
@@ -42,3 +37,22 @@ def unpacked(run: Run) -> list[Due] | None:
         )
         for envelope in run.bundled
     ]
+
+
+def _replaced(run: Run) -> bool:
+    outgoing = [
+        Outgoing(
+            envelope=envelope,
+            text=text,
+            wait=REPUBLISH,
+            is_leaving=True,
+            retried_at=run.retried_at,
+        )
+        for envelope, text in zip(run.bundled, run.text.split(BETWEEN), strict=True)
+    ]
+    with transaction.atomic(using=run.using):
+        if not renew(run):  # It locks the row: nobody can take the claim away any more.
+            return False
+        held_row(run).delete()
+        insert_outgoing(outgoing, run.using)
+    return True

@@ -84,13 +84,24 @@ def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:
         Delivery.objects.using(using)
         .filter(pk__in=ids)
         .select_for_update()
-        .only("event_id", "receiver", "state", "epoch", "sent_at", "replay_of_id", "fingerprint")
+        .only(
+            "event_id",
+            "receiver",
+            "state",
+            "epoch",
+            "sent_at",
+            "replay_of_id",
+            "fingerprint",
+            "size",
+        )
         .annotate(is_due=is_past("due_at"))
         .order_by("pk")
     )
     rows = {row.pk: row for row in locked}
     items = [
-        Item(key, *(_OUTCOMES_WHEN_DUE if rows[key].is_due else _OUTCOMES)[State(rows[key].state)])
+        Item(
+            key, *(_OUTCOMES_WHEN_DUE if rows[key].is_due else _OUTCOMES)[State(rows[key].state)]
+        ).of(rows[key].size)
         if key in rows
         else Item(key, False, "left: there is no such delivery")  # noqa: FBT003
         for key in ids

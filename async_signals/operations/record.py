@@ -37,6 +37,12 @@ class Item:
     changed: bool
     outcome: str  #: In words.
 
+    def of(self, size: int) -> Item:
+        """Return the same, where the row stands for *size* deliveries."""
+        if size == 1:
+            return self
+        return dataclasses.replace(self, outcome=f"{self.outcome} ({size} deliveries in one)")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Author:

@@ -16,7 +16,7 @@ from ..ledger import alias
 from ..ledger.clock import Now
 from ..ledger.payloads import mask_of, payload_of
 from ..models import LIVE_STATES, Delivery, Operation, State
-from ..wire.envelope import dump, load
+from ..wire.envelope import BETWEEN, dump, load
 from .frozen_set import freeze
 from .receivers import receiver_called
 from .record import Item, author, begin, draft, run
@@ -80,9 +80,7 @@ def fits(to: Collection[str], using: str) -> Q:
     there = [
         Exists(live.filter(receiver__in=(each.name, *each.aliases))) for each in _targets(to)
     ] or [Exists(live.filter(receiver=OuterRef("receiver")))]
-    return (
-        ~Q(envelope="") & Q(size=1) & functools.reduce(operator.or_, [~Q(each) for each in there])
-    )
+    return ~Q(envelope="") & functools.reduce(operator.or_, [~Q(each) for each in there])
 
 
 def _targets(to: Collection[str]) -> list[Receiver]:
@@ -140,21 +138,20 @@ def _repeat(
         why = "left: it is still on its way; retry attempts it now"
     elif there:
         why = f"left: its event is on its way to {names[0]} already, as {there[0]}"
-    elif row.size > 1:
-        why = f"left: it stands for {row.size} deliveries; retry it, and replay these"
     elif not row.envelope:
         why = "left: its envelope was not kept"
     else:
         try:
-            envelope = load(row.envelope)
+            envelopes = [load(text) for text in row.envelope.split(BETWEEN)]
         except EnvelopeError as exc:
             why = f"left: {exc}"
     if why:
         return Item(key, False, why), None  # noqa: FBT003
     if target is not None:
-        envelope = _addressed(envelope, target, is_own=is_own)
-    repeat = _new_delivery(row, envelope, is_own=is_own)
-    return Item(key, True, f"delivered again as {repeat.pk} to {repeat.receiver}"), repeat  # noqa: FBT003
+        envelopes = [_addressed(each, target, is_own=is_own) for each in envelopes]
+    repeat = _new_delivery(row, envelopes, is_own=is_own)
+    done = Item(key, True, f"delivered again as {repeat.pk} to {repeat.receiver}")  # noqa: FBT003
+    return done.of(row.size), repeat
 
 
 def _addressed(envelope: Envelope, target: Receiver, *, is_own: bool) -> Envelope:
@@ -163,23 +160,26 @@ def _addressed(envelope: Envelope, target: Receiver, *, is_own: bool) -> Envelop
     return dataclasses.replace(envelope, receiver=target.name, payload_version=version)
 
 
-def _new_delivery(row: Delivery, envelope: Envelope, *, is_own: bool) -> Delivery:
-    key = uuid.UUID(new_id())
-    envelope = dataclasses.replace(envelope, id=str(key), replay=True)
+def _new_delivery(row: Delivery, envelopes: list[Envelope], *, is_own: bool) -> Delivery:
+    envelopes = [dataclasses.replace(each, id=new_id(), replay=True) for each in envelopes]
+    envelope = envelopes[0]
     payload = row.payload
-    if not is_own:  # What this receiver calls sensitive was not masked for the first one.
+    if (
+        row.size == 1 and not is_own
+    ):  # What this receiver calls sensitive was not masked for the first one.
         mask = mask_of(envelope)
         payload = payload_of(envelope, mask) if mask is not None else ""
     return Delivery(
-        id=key,
+        id=uuid.UUID(envelope.id if row.size == 1 else new_id()),
         event_id=row.event_id,
         receiver=envelope.receiver,
         signal=row.signal,
         sent_at=row.sent_at,
         state=State.PENDING,
+        size=row.size,
         due_at=Now(),
         retried_at=Now(),
-        envelope=dump(envelope),
+        envelope=BETWEEN.join(map(dump, envelopes)),
         payload=payload,
         replay_of_id=row.pk,
     )

@@ -85,12 +85,12 @@ def _retry(using: str, ids: list[uuid.UUID]) -> list[Item]:
     # before it waited. So whoever comes second finds it due, and leaves it.
     list(rows.values_list("pk"))
     found = {
-        key: (state, due, bool(kept))
-        for key, state, due, kept in rows.annotate(is_due=is_past("due_at")).values_list(
-            "pk", "state", "is_due", Length("envelope")
+        key: (state, due, bool(kept), size)
+        for key, state, due, kept, size in rows.annotate(is_due=is_past("due_at")).values_list(
+            "pk", "state", "is_due", Length("envelope"), "size"
         )
     }
-    items = [_item(key, *found.get(key, ("", False, False))) for key in ids]
+    items = [_item(key, *found.get(key, ("", False, False, 1))) for key in ids]
     changed = [item.delivery for item in items if item.changed]
     for key in changed:
         if found[key][0] == State.RUNNING:
@@ -108,9 +108,9 @@ def _retry(using: str, ids: list[uuid.UUID]) -> list[Item]:
     return items
 
 
-def _item(key: uuid.UUID, state: str, is_due: bool, is_kept: bool) -> Item:  # noqa: FBT001
+def _item(key: uuid.UUID, state: str, is_due: bool, is_kept: bool, size: int) -> Item:  # noqa: FBT001
     if not state:
         return Item(key, False, "left: there is no such delivery")  # noqa: FBT003
     if not is_kept:
         return Item(key, False, "left: it could not be sent, and there is nothing to deliver")  # noqa: FBT003
-    return Item(key, *(_OUTCOMES_WHEN_DUE if is_due else _OUTCOMES)[State(state)])
+    return Item(key, *(_OUTCOMES_WHEN_DUE if is_due else _OUTCOMES)[State(state)]).of(size)

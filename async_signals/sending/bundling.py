@@ -15,6 +15,7 @@ from ..wire.message import Message
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
+    from ..options import Options
     from .coalescing import Part
 
 __all__ = ["bundle"]
@@ -23,6 +24,8 @@ __all__ = ["bundle"]
 FEW = 100
 #: Deliveries in a bundle, and characters, at most: one worker unpacks it, in one transaction.
 MOST, MOST_TEXT = 1_000, 500_000
+#: Seconds that this may take on a busy site; it takes less than one. A receiver's limits hold.
+UNPACKING = 10
 
 
 class Departure(Protocol):
@@ -37,23 +40,29 @@ def bundle(departures: Sequence[Departure]) -> None:
     Let the first of many departures for one receiver leave for all of them, which are empty then.
 
     What has an order or a countdown is not for a worker yet, and stays by itself. So does what a
-    test wants to see, and what Celery runs at once.
+    test wants to see, what Celery runs at once, and what has no time to unpack others.
     """
     kinds: dict[Hashable, list[Departure]] = {}
     for departure in departures:
         [(message, _)] = departure.parts
-        countdown = message.receiver.options.countdown
-        if message.order is None and not countdown and not departure.runs_receivers:
+        options = message.receiver.options
+        waits = message.order is not None or options.countdown
+        if not waits and not departure.runs_receivers and _has_time(options):
             kind = message.receiver.name, message.envelopes[0].signal
             kinds.setdefault(kind, []).append(departure)
     for some in kinds.values():
         if len(some) > FEW:
-            for together in _portions(some):
-                first, *others = together
-                messages = [message for departure in together for message, _ in departure.parts]
-                first.parts = [(Message.bundle(messages), None)]
+            for first, *others in _portions(some):
+                if others:
+                    together = [departure.parts[0][0] for departure in (first, *others)]
+                    first.parts = [(Message.bundle(together), None)]
                 for other in others:
                     other.parts = []
+
+
+def _has_time(options: Options) -> bool:
+    limits = options.time_limit, options.soft_time_limit
+    return all(limit is None or limit >= UNPACKING for limit in limits)
 
 
 def _portions(departures: Sequence[Departure]) -> Iterator[list[Departure]]:

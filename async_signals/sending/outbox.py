@@ -245,12 +245,15 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
 
 def _as_they_travel(messages: Sequence[Message]) -> list[tuple[Message, list[Message]]]:
     """Return what is published, each with those that it stands for, where the first of them was."""
-    stored: dict[tuple[str, str], list[Message]] = {}
+    stored: dict[tuple[str, str, str], list[Message]] = {}
     for message in messages:
         if message.stored is not None:
-            stored.setdefault((message.receiver.name, message.stored), []).append(message)
+            # A bundle travels alone: there is much to do for it.
+            alone = message.deliveries[0].id if message.size > 1 else ""
+            kind = message.receiver.name, message.stored, alone
+            stored.setdefault(kind, []).append(message)
     shares: dict[int, tuple[Message, list[Message]]] = {}
-    for (name, using), some in stored.items():
+    for (name, using, _), some in stored.items():
         references = [
             Reference(
                 id=message.deliveries[0].id,
