@@ -16,7 +16,6 @@ from .masking import storable
 from .payloads import hides_key, mask_of, payload_of, signal_label
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Iterable, Iterator, Sequence
 
     from ..wire.envelope import Envelope
@@ -36,7 +35,6 @@ class Outgoing:
     wait: float  #: Seconds until a relay publishes it, from now by the database's clock.
     is_leaving: bool  #: Its sender is about to publish it.
     size: int = 1  #: Deliveries that it stands for; *text* has them all.
-    retried_at: dt.datetime | None = None  #: When a person asked for it last.
 
 
 def insert_outgoing(deliveries: Sequence[Outgoing], using: str) -> None:
@@ -107,7 +105,6 @@ def _insert_deliveries(chunk: Sequence[Outgoing], using: str, *, is_leaving: boo
         "payload": "text",
         "due_at": "seconds",
         "size": "int",
-        "retried_at": "timestamptz",
     }
     constants = {
         "state": f"'{State.PUBLISHED if is_leaving else State.PENDING}'",
@@ -129,14 +126,13 @@ def _insert_deliveries(chunk: Sequence[Outgoing], using: str, *, is_leaving: boo
                 "" if mask is None else payload_of(envelope, mask),
                 each.wait,
                 each.size,
-                each.retried_at,
             )
         )
     insert(connection, Delivery, columns, rows, constants)
 
 
 def _chunks(deliveries: Sequence[Outgoing], using: str) -> Iterator[list[Outgoing]]:
-    most = most_rows(connections[using], 10)
+    most = most_rows(connections[using], 9)
     chunk: list[Outgoing] = []
     size = 0
     for each in deliveries:
