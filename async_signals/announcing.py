@@ -28,7 +28,7 @@ def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
     By its type and place: they have the error of the delivery, which is not masked, and what
     they raise may quote it.
     """
-    sender = _sender_for(delivery)
+    sender = _sender_for(delivery.receiver)
     # What its receivers send was caused by the delivery: without end, were they announced, too.
     token = running.set(delivery)
     try:
@@ -44,14 +44,14 @@ def announce(signal: Signal, delivery: Delivery, **named: Any) -> None:
             _say(name, delivery, response)
 
 
-def is_heard(signal: Signal, delivery: Delivery) -> bool:
-    """Whether anybody would be told, were *signal* sent about *delivery*."""
-    return signal.has_listeners(_sender_for(delivery))
+def is_heard(signal: Signal, receiver: str) -> bool:
+    """Whether anybody would be told, were *signal* sent about a delivery to *receiver*."""
+    return signal.has_listeners(_sender_for(receiver))
 
 
-def _sender_for(delivery: Delivery) -> Callable[..., object] | None:
+def _sender_for(receiver: str) -> Callable[..., object] | None:
     try:
-        return registry.get(delivery.receiver).function
+        return registry.get(receiver).function
     except ReceiverNotFoundError:
         return None
 

@@ -8,7 +8,6 @@ others pass by, and what is published twice is claimed once. A relay that hangs 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import logging
 import random
@@ -24,7 +23,7 @@ from .delivery import at_work
 from .exceptions import ReceiverNotFoundError
 from .forks import unforked
 from .ledger import aliases, due, pruning, spool
-from .ledger.causes import chains_of
+from .ledger.causes import told_of
 from .ledger.deaths import take_dead_claims
 from .ledger.pausing import paused
 from .publisher import publish, shared_out
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterable, Iterator
 
-    from .delivery import Delivery
     from .wire.envelope import Reference
     from .wire.message import Message
 
@@ -93,9 +91,9 @@ def _messages(ready: list[due.Due]) -> list[Message]:
     for each in ready:
         # Alone: it has failed, its worker has died over it, or there is much to do for it.
         if each.reference.epoch or each.is_bundle:
-            messages += _addressed(each.delivery.receiver, [each.reference])
+            messages += _addressed(each.reference.receiver, [each.reference])
         else:
-            firsts.setdefault(each.delivery.receiver, []).append(each.reference)
+            firsts.setdefault(each.reference.receiver, []).append(each.reference)
     for name, references in firsts.items():
         messages += _addressed(name, references)
     return messages
@@ -108,13 +106,18 @@ def _addressed(name: str, references: list[Reference]) -> list[Message]:
         return []
 
 
-def _announce(published: list[Delivery], using: str) -> None:
+def _announce(published: list[due.Due], using: str) -> None:
     """Say what was published, with what has caused it; where nobody listens, nothing is read."""
-    heard = [each for each in published if is_heard(delivery_published, each)]
-    chains = chains_of([each.id for each in heard], using)
-    for each in heard:
-        delivery = dataclasses.replace(each, chain=chains.get(each.id, ()))
-        announce(delivery_published, delivery)
+    receivers = {each.reference.receiver for each in published}
+    heard = {name for name in receivers if is_heard(delivery_published, name)}
+    attempts = {
+        each.reference.id: each.reference.epoch + 1
+        for each in published
+        if each.reference.receiver in heard and not each.is_bundle
+    }
+    if attempts:
+        for delivery in told_of(attempts, using):
+            announce(delivery_published, delivery)
 
 
 class Rests:
@@ -272,7 +275,7 @@ class Relay:
         self.published += len(sent)
         by_receiver: dict[str, list[str]] = {}
         for each in ready:
-            by_receiver.setdefault(each.delivery.receiver, []).append(each.delivery.id)
+            by_receiver.setdefault(each.reference.receiver, []).append(each.reference.id)
         for name, ids in by_receiver.items():
             self._settle(name, [id for id in ids if id in lost], len(ids), using)  # noqa: A001
         if refused:
@@ -283,8 +286,7 @@ class Relay:
                 len(lost) + len(sent),
                 refused[0][1],
             )
-        told = [each for each in ready if not each.is_bundle]
-        _announce([each.delivery for each in told if each.delivery.id in sent], using)
+        _announce([each for each in ready if each.reference.id in sent], using)
 
     def _settle(self, receiver: str, lost: list[str], number: int, using: str) -> None:
         """Give back what the broker did not take of the *number* deliveries for *receiver*."""

@@ -354,7 +354,7 @@ def test_retries_come_back_at_a_rate_and_hold_nobody_up(send, ledger, settings) 
 
     assert more == {name}
     assert len(first) == 5
-    assert str(fresh.pk) in {each.delivery.id for each in then}
+    assert str(fresh.pk) in {each.reference.id for each in then}
     assert len(then) <= 2
 
 

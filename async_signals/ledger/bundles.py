@@ -35,10 +35,7 @@ def unpacked(run: Run) -> list[Due] | None:
     if not is_held:
         return None
     return [
-        Due(
-            envelope.as_delivery(attempt=1),
-            Reference(id=envelope.id, receiver=envelope.receiver, epoch=0, using=run.using),
-        )
+        Due(Reference(id=envelope.id, receiver=envelope.receiver, epoch=0, using=run.using))
         for envelope in run.bundled
     ]
 

@@ -21,7 +21,6 @@ from . import begin_writing, locked
 from .causes import chains_of
 from .clock import Now
 from .deaths import record_death, seen_together
-from .records import delivery_of
 from .throttle import exhausted, take_tokens
 from .turns import end, held, leave, let_pass, next_of, passes, put_aside
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Collection, Mapping
 
-    from .. import delivery as delivery_of_user
     from .deaths import Death
 
 __all__ = [
@@ -43,10 +41,13 @@ __all__ = [
     "take_next",
 ]
 
-#: What is read of a delivery that is due.
-_COLUMNS = (
-    *("pk", "event_id", "receiver", "sent_at", "due_at", "state", "epoch", "publishes", "deaths"),
-    *("worker", "started_at", "fingerprint", "replay_of_id", "size"),
+#: What is read of a delivery that is due, of which there may be thousands a second: no times, which
+#: drivers are slow to read.
+_COLUMNS = ("pk", "receiver", "state", "epoch", "publishes", "replay_of_id", "size")
+#: And of one whose worker has died.
+_OF_THE_DEAD = (
+    *("pk", "event_id", "receiver", "sent_at", "epoch", "deaths"),
+    *("worker", "started_at", "fingerprint", "replay_of_id"),
 )
 
 #: What comes back no faster than ``RETRY_RATE``: it was run before, also where a person has let it
@@ -63,7 +64,6 @@ LONGEST_REPUBLISH = 3600
 class Due:
     """A delivery that is to be published."""
 
-    delivery: delivery_of_user.Delivery  #: Without its chain, which few ask for.
     reference: Reference
     is_bundle: bool = False  #: It stands for others, which are told of when a worker has it.
 
@@ -95,14 +95,13 @@ def take_due(
                 Delivery._base_manager.using(using).filter(wanted, due_at__lte=Now()),
                 using,
             )
-            # No instances: there may be thousands a second.
             .values_list(*_COLUMNS, named=True)
             .order_by("due_at")[:limit]
         )
         if not rows:
             return [], [], None
         turns = held([row.pk for row in rows], using)
-        dead = [row for row in rows if row.state == State.RUNNING]
+        dead = _read([row.pk for row in rows if row.state == State.RUNNING], _OF_THE_DEAD, using)
         chains = chains_of([row.pk for row in dead], using)
         deaths = seen_together(
             [record_death(row, using, chain=chains.get(str(row.pk), ())) for row in dead], using
@@ -147,6 +146,14 @@ def take_next(key: str, using: str, *, receivers: Collection[str]) -> list[Due]:
     return [_due(row, using, turns) for row in ready]
 
 
+def _read(keys: list[uuid.UUID], columns: tuple[str, ...], using: str) -> list[Any]:
+    """Read more of some that are locked already."""
+    if not keys:
+        return []
+    rows = Delivery._base_manager.using(using).filter(pk__in=keys).order_by("due_at")
+    return list(rows.values_list(*columns, named=True))
+
+
 def _due(row: Any, using: str, turns: Mapping[uuid.UUID, bool]) -> Due:
     reference = Reference(
         id=str(row.pk),
@@ -155,13 +162,13 @@ def _due(row: Any, using: str, turns: Mapping[uuid.UUID, bool]) -> Due:
         using=using,
         ordered=row.pk in turns,
     )
-    return Due(delivery_of(row, attempt=row.epoch + 1), reference, row.size > 1)
+    return Due(reference, is_bundle=row.size > 1)
 
 
 def _put_aside(rows: list[Any], using: str) -> None:
     """Look again at what is held for as long as it has waited; what ends a turn is faster."""
     by_wait: dict[int, list[Any]] = {}
-    for row in rows:
+    for row in _read([row.pk for row in rows], ("pk", "due_at", "sent_at"), using):
         waited = (row.due_at - row.sent_at).total_seconds() if row.due_at is not None else 0.0
         doublings = min(10, max(0, int(waited // REPUBLISH)).bit_length())
         wait = min(LONGEST_REPUBLISH, REPUBLISH * 2**doublings)

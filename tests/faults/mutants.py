@@ -33,13 +33,13 @@ Patch = pytest.MonkeyPatch
 
 def no_fence(patch: Patch) -> None:
     """Whoever comes back writes its result, also when the delivery is another's by now."""
-    from async_signals.ledger import claims, records
+    from async_signals.ledger import bundles, claims, records
     from async_signals.models import Delivery, State
 
     def held_row(run):
         return Delivery.objects.using(run.using).filter(pk=run.envelope.id, state=State.RUNNING)
 
-    for module in (claims, records):
+    for module in (bundles, claims, records):
         patch.setattr(module, "held_row", held_row)
 
 
@@ -47,7 +47,6 @@ def no_claim(patch: Patch) -> None:
     """Whoever gets a message runs it."""
     from async_signals.ledger import claims
     from async_signals.models import Delivery, State
-    from async_signals.wire.envelope import load
 
     def claim(envelope, text, *, worker):
         using = claims.alias()
@@ -63,23 +62,14 @@ def no_claim(patch: Patch) -> None:
 
     def claim_stored(reference, *, worker):
         rows = Delivery.objects.using(reference.using).filter(pk=reference.id)
-        rows.update(
+        there = rows.update(
             state=State.RUNNING,
             epoch=claims.F("epoch") + 1,
             due_at=claims.lease_end(),
             started_at=claims.Now(),
             worker=worker,
         )
-        row = rows.get()
-        return claims.Run(
-            envelope=load(row.envelope),
-            text=row.envelope,
-            using=reference.using,
-            worker=worker,
-            epoch=row.epoch,
-            attempts=row.attempts,
-            is_stored=True,
-        )
+        return claims._run_of(reference) if there else None
 
     patch.setattr(claims, "claim", claim)
     patch.setattr(claims, "claim_stored", claim_stored)

@@ -180,12 +180,12 @@ class Deliveries(RuleBasedStateMachine):
     def _unpack(self, run, *, lives):
         """A worker puts the deliveries in the place of their bundle, and may die right after."""
         ready = bundles.unpacked(run)
-        self._end(run, ready is not None, None)
         if ready is not None:
             self.known[run.envelope.id].is_unpacked = True
             self.known |= {each.id: Known() for each in run.bundled}
             if lives:
                 self.broker += [each.reference for each in ready]
+        self._end(run, ready is not None, None)
 
     @precondition(lambda self: any(self.workers))
     @rule(worker=WORKERS, n=ANY, is_final=st.booleans())
@@ -264,7 +264,7 @@ class Deliveries(RuleBasedStateMachine):
             assert not known.lasts, "it was taken from a worker that lives"
             known.holder, known.state = None, State.FAILED if death.is_final else None
         for each in ready:
-            known = self.known[each.delivery.id]
+            known = self.known[each.reference.id]
             assert known.state is None
             assert known.holder is None
         self.batches[relay] += [each.reference for each in ready]
