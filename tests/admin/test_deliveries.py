@@ -33,11 +33,12 @@ def test_the_list_tells_state_receiver_error_and_next_attempt(ana) -> None:
 
 
 def test_a_bundle_says_what_it_stands_for(ana) -> None:
-    """In the place of an object."""
-    bundle = add(size=1000, receiver="shop.many")
+    """In the place of an object, and of a payload."""
+    bundle = add(size=1000, receiver="shop.many", payload="")
 
     for url in (LIST, page(bundle)):
         assert "1,000 deliveries of one transaction" in ana.get(url).content.decode()
+    assert "Each of them has its own" in ana.get(page(bundle)).content.decode()
 
 
 @pytest.mark.parametrize(
