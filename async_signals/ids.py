@@ -40,7 +40,6 @@ def new_id() -> str:
     if 0 <= _last - tick < _SECOND:
         tick = _last + 1
     _last = tick
-    value = (tick >> 12) << 80 | 0x7 << 76 | (tick & 0xFFF) << 64
-    value |= 0b10 << 62 | _random.getrandbits(62)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    milliseconds = f"{tick >> 12:012x}"
+    rest = f"{0b10 << 62 | _random.getrandbits(62):016x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{tick & 0xFFF:03x}-{rest[:4]}-{rest[4:]}"

@@ -242,7 +242,7 @@ class _Connection:
         order = order_key(receiver, sender, named) if options.order_by is not None else None
         alias = alias_of(receiver, named)
         stored = alias if options.durable else None
-        message = Message.of(receiver, envelope, unique=unique, order=order, stored=stored)
+        message = Message(receiver, (envelope,), unique=unique, order=order, stored=stored)
         dispatch(message, alias, subject)
         if save is not None:
             save.told()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import threading
 
@@ -33,6 +34,7 @@ from async_signals.ledger.pausing import paused
 from async_signals.models import Attempt, Claim, Delivery, Event, FailureGroup
 from async_signals.sending import outbox
 from async_signals.sending.dispatch import outlet
+from async_signals.signals import delivery_failed
 from async_signals.wire.envelope import Reference, load, pack
 from tests.testapp.models import Article, Tag
 from tests.testproject import brokers
@@ -365,6 +367,34 @@ class TestFaults:
         assert (row.state, row.envelope) == ("failed", "")
         assert "'n'" in row.reason
         assert FailureGroup.objects.using(alias).count() == 1
+
+    @pytest.mark.parametrize("undone", [False, True])
+    def test_one_that_is_too_large_is_recorded_at_the_commit(
+        self, alias, receive, settings, undone
+    ) -> None:
+        """As failed, with the name of what is too large; the others leave, the commit stands."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+        told = []
+
+        def hear(delivery, **kwargs):
+            told.append(delivery.id)
+
+        delivery_failed.connect(hear, sender=receive)
+        with contextlib.suppress(Undo), transaction.atomic(using=alias):
+            send(alias, 1)
+            done.send(None, using=alias, n=2, text="x" * 2000)
+            send(alias, 3)
+            if undone:
+                raise Undo
+
+        if undone:
+            assert (rows(alias), told) == ([], [])
+            return
+        failed = Delivery.objects.using(alias).get(state="failed")
+        assert "'text'" in failed.reason
+        assert (failed.envelope, told) == ("", [str(failed.pk)])
+        left = Delivery.objects.using(alias).filter(state="published").order_by("pk")
+        assert [load(row.envelope).kwargs["n"] for row in left] == [1, 3]
 
     def test_what_a_worker_cannot_read_waits_for_a_person(self, alias, receive) -> None:
         """A worker that is older than the sender keeps the row as it is, failed."""

@@ -162,9 +162,8 @@ def _told(message: Message, last: Save, whole: Save) -> Message:
         fallback=options.missing == "snapshot",
     )
     kwargs = envelope.kwargs | encoded
-    return Message.of(
-        message.receiver, dataclasses.replace(envelope, kwargs=kwargs), unique=message.unique
-    )
+    whole_envelope = dataclasses.replace(envelope, kwargs=kwargs)
+    return Message(message.receiver, (whole_envelope,), unique=message.unique).seal()
 
 
 def _joined(earlier: Changes | None, later: Changes | None) -> Changes | None:

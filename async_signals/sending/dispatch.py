@@ -9,7 +9,7 @@ batch.
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import logging
 import weakref
 from contextvars import ContextVar
@@ -26,6 +26,7 @@ from .before_commit import before_commit, may_wait
 from .bundling import bundle
 from .coalescing import coalesced
 from .outbox import at_once, insert, mind_the_gap, publish, store
+from .refusals import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,9 @@ __all__ = ["alias_of", "dispatch", "outlet"]
 
 logger = logging.getLogger("async_signals")
 
+#: Departures after each so many of which those are looked for that a rollback has dropped.
+CROWD = 64
+
 
 def dispatch(message: Message, alias: str, subject: Subject | None = None) -> None:
     """
@@ -50,6 +54,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
     connection = connections[alias]
     is_durable = message.stored is not None
     if not message.receiver.options.on_commit or _is_in_autocommit(connection):
+        message.seal()
         if is_durable:
             mind_the_gap(message.receiver, alias)
             store([message], alias)
@@ -57,12 +62,14 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         return
     if is_durable and not connection.in_atomic_block:
         # With autocommit off nobody can tell the commit: the relay sees it.
-        store([message], alias, is_leaving=False)
+        store([message.seal()], alias, is_leaving=False)
         return
-    departure = _Departure(message, subject, connection)
-    if is_durable:
-        departure.is_unstored = may_wait(connection)
-        if not departure.is_unstored:
+    before = _last_of_ours(connection)
+    departure = _Departure(message, subject, connection, before)
+    departure.is_unstored = is_durable and may_wait(connection)
+    if not departure.is_unstored:
+        message.seal()
+        if is_durable:
             store([message], alias)
     leave = departure.leave
     # With autocommit off and no atomic block, this raises: nobody can tell the commit.
@@ -73,11 +80,8 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         else:  # Somebody has put something else in its place: nobody could tell that it lives.
             departure.store()
     if not departure.runs_receivers:
-        _come_first(connection)
-    waiting = _waiting.get(connection)
-    if waiting is None:
-        waiting = _waiting[connection] = weakref.WeakValueDictionary()
-    waiting[next(_numbers)] = departure
+        _come_first(connection, before)
+    _wait(departure, is_first=before is None)
 
 
 def _store_the_living(connection: BaseDatabaseWrapper) -> None:
@@ -88,12 +92,14 @@ def _store_the_living(connection: BaseDatabaseWrapper) -> None:
         if type(departure := getattr(callback, "__self__", None)) is _Departure
         and departure.is_unstored
     ]
+    for departure in living:
+        departure.is_unstored = False
+        departure.seal()
+    living = [departure for departure in living if departure.parts]
     if living:
         bundle(living)
         parts = [part for departure in living for part in departure.parts]
         insert([message for message, _ in parts], connection.alias)
-        for departure in living:
-            departure.is_unstored = False
 
 
 def _forget_the_undone(connection: BaseDatabaseWrapper, since: int) -> None:
@@ -108,7 +114,21 @@ def _forget_the_undone(connection: BaseDatabaseWrapper, since: int) -> None:
     ]
 
 
-def _come_first(connection: BaseDatabaseWrapper) -> None:
+def _last_of_ours(connection: BaseDatabaseWrapper) -> _Departure | None:
+    """Return the last departure of the transaction that is open now; None: no rollback left it."""
+    known = _last.get(connection)
+    if known is None:
+        return None
+    place, reference = known
+    callback: Any = reference()
+    callbacks = connection.run_on_commit
+    if callback is None or place >= len(callbacks) or callbacks[place][1] is not callback:
+        return None
+    departure: _Departure = callback.__self__  # type: ignore[attr-defined]
+    return departure
+
+
+def _come_first(connection: BaseDatabaseWrapper, before: _Departure | None) -> None:
     """
     Move the last callback of the transaction before those that may prevent it.
 
@@ -116,34 +136,30 @@ def _come_first(connection: BaseDatabaseWrapper) -> None:
     committed all the same. Inside a ``TestCase`` callbacks stay where a test looks for them.
     """
     callbacks: list[Any] = connection.run_on_commit  # The stubs know two of its three columns.
-    blocks: list[Any] = connection.atomic_blocks
-    if any(block._from_testcase for block in blocks):
-        return
-    # All before the last one of ours were looked at then, unless a rollback has moved it.
-    start, last = _moved.get(connection, (0, lambda: None))
-    if not _stands_at(connection, start - 1, last()):
-        start = 0
-    end = len(callbacks) - 1
-    place = next((n for n in range(start, end) if not callbacks[n][-1]), end)
-    ours = callbacks.pop()
-    callbacks.insert(place, ours)
-    _moved[connection] = place + 1, weakref.ref(ours[1])
+    start, end = 0, len(callbacks) - 1
+    if before is not None:  # All up to it were looked at when it came.
+        start = _last[connection][0] + 1
+    else:
+        blocks: list[Any] = connection.atomic_blocks
+        if any(block._from_testcase for block in blocks):
+            return
+    place = end
+    if start < end:
+        place = next((n for n in range(start, end) if not callbacks[n][-1]), end)
+        callbacks.insert(place, callbacks.pop())
+    _last[connection] = place, weakref.ref(callbacks[place][1])
 
 
-def _stands_at(connection: BaseDatabaseWrapper, place: int, callback: object) -> bool:
-    """Whether *callback* is to be called at that place of the transaction that is open now."""
-    callbacks = connection.run_on_commit
-    return 0 <= place < len(callbacks) and callbacks[place][1] is callback
+def _wait(departure: _Departure, *, is_first: bool) -> None:
+    """Let it leave with those that wait; where there was a rollback, some have gone."""
+    waiting = _waiting.setdefault(departure.connection, [])
+    if is_first and not len(waiting) % CROWD:
+        waiting[:] = [each for each in waiting if each() is not None]
+    waiting.append(weakref.ref(departure))
 
 
-def _runs_receivers(connection: BaseDatabaseWrapper) -> bool:
-    """Whether receivers run where they are published, in a test, which is to see their errors."""
-    # Celery takes its time to say so: what held for another one of this transaction holds.
-    end, last = _moved.get(connection, (0, lambda: None))
-    callback = last()
-    if callback is not None and _stands_at(connection, end - 1, callback):
-        return bool(callback.__self__.runs_receivers)
-    return outlet.get() is not publish_and_log or is_eager()
+def _those_who_wait(references: list[weakref.ref[_Departure]]) -> list[_Departure]:
+    return [departure for each in references if (departure := each()) is not None]
 
 
 def _is_in_autocommit(connection: BaseDatabaseWrapper) -> bool:
@@ -275,20 +291,43 @@ class _Departure:
     )
 
     def __init__(
-        self, message: Message, subject: Subject | None, connection: BaseDatabaseWrapper
+        self,
+        message: Message,
+        subject: Subject | None,
+        connection: BaseDatabaseWrapper,
+        before: _Departure | None,
     ) -> None:
         self.subject = subject
         self.connection = connection
         self.savepoint_state = connection.savepoint_state
         self.is_unstored = False  #: It is to be stored right before the commit.
-        self.runs_receivers = _runs_receivers(connection)
+        #: Receivers run where they are published, in a test, which is to see their errors.
+        # Celery takes its time to say so: what holds for another one of this transaction holds.
+        self.runs_receivers: bool = (
+            before.runs_receivers
+            if before is not None
+            else outlet.get() is not publish_and_log or is_eager()
+        )
         #: The message, behind those that it stands for; none once it has left.
         self.parts: list[Part] = [(message, subject)]
 
     def store(self) -> None:
-        """Store it now."""
-        self.is_unstored = False
-        store([self.parts[0][0]], self.connection.alias)
+        """Store it now; nothing leaves where that raises."""
+        [(message, _)] = parts = self.parts
+        self.is_unstored, self.parts = False, []
+        store([message.seal()], self.connection.alias)
+        self.parts = parts
+
+    def seal(self) -> None:
+        """Seal what was sent; record that it cannot be, where it cannot."""
+        [(message, _)] = self.parts
+        try:
+            message.seal()
+        except Exception as exc:  # noqa: BLE001  (as where it is sent: its sender sees nothing)
+            self.parts = []
+            [envelope] = message.envelopes
+            nothing = dataclasses.replace(envelope, sender=None, kwargs={})
+            refuse(message.receiver, nothing, exc, self.connection.alias)
 
     def leave(self) -> None:
         """Leave, on a real commit together with all whose callbacks are going to be called."""
@@ -297,7 +336,7 @@ class _Departure:
             return
         together = [self]
         if not connection.in_atomic_block:
-            waiting = list(_waiting.pop(connection, {}).values())
+            waiting = _those_who_wait(_waiting.pop(connection, []))
             together = waiting if self in waiting else [self]
         elif self._passes_on(connection):  # In one still: a test runs captured callbacks.
             return
@@ -314,7 +353,7 @@ class _Departure:
         """Whether a later one, whose callback the test runs next, leaves in its place, too."""
         if self.subject is None:
             return False
-        waiting = list(_waiting.get(connection, {}).values())
+        waiting = _those_who_wait(_waiting.get(connection, []))
         for later in waiting[waiting.index(self) + 1 :] if self in waiting else ():
             if later.parts and later.subject and later.subject.key == self.subject.key:
                 later.parts, self.parts = self.parts + later.parts, []
@@ -324,12 +363,11 @@ class _Departure:
 
 #: The departures of each open transaction, in their order. Only Django's list of callbacks
 #: keeps one alive: what a rollback drops there is gone here.
-_waiting: weakref.WeakKeyDictionary[
-    BaseDatabaseWrapper, weakref.WeakValueDictionary[int, _Departure]
-] = weakref.WeakKeyDictionary()
-#: How many callbacks are known not to prevent the last one of ours, with itself, and that one:
-#: weakly, as what a rollback drops must be gone.
-_moved: weakref.WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, Callable[[], Any]]] = (
+_waiting: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[_Departure]]] = (
     weakref.WeakKeyDictionary()
 )
-_numbers = itertools.count()
+#: The place of the last callback of ours, before which none may prevent it, and that one: weakly,
+#: as what a rollback drops must be gone.
+_last: weakref.WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, weakref.ref[Any]]] = (
+    weakref.WeakKeyDictionary()
+)

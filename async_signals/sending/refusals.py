@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..registry import Receiver
     from .event import Event
 
-__all__ = ["dispatch_refusal"]
+__all__ = ["dispatch_refusal", "refuse"]
 
 logger = logging.getLogger("async_signals")
 
@@ -41,20 +41,7 @@ def dispatch_refusal(
     what is secret is masked where the error quotes it. That it has failed is announced, unless
     another one that no worker ever had is being announced: that would go on without end.
     """
-    from ..ledger.failures import failure_of  # noqa: PLC0415  (as below)
-    from ..ledger.masking import mask_for  # noqa: PLC0415
-
-    mask = mask_for(receiver.options.sensitive, named, exc)
-    failure = failure_of(exc, mask, receiver=receiver.name)
-    logger.error(
-        "Cannot send an event of %s to %s: %s: %s",
-        event.sent_at,
-        receiver.name,
-        type(exc).__name__,
-        failure.message,
-    )
     cause = running.get()
-    told = cause is None or cause.attempt > 0
     envelope = Envelope(
         id=new_id(),
         event_id=event.id,
@@ -67,7 +54,32 @@ def dispatch_refusal(
         cause=cause.id if cause is not None else None,
         chain=(*cause.chain, cause.receiver) if cause is not None else (),
     )
+    refuse(receiver, envelope, exc, alias, named=named)
 
+
+def refuse(
+    receiver: Receiver,
+    envelope: Envelope,
+    exc: Exception,
+    alias: str,
+    *,
+    named: Mapping[str, object] | None = None,
+) -> None:
+    """Do the same for what is known of the event already; *envelope* has no arguments."""
+    from ..ledger.failures import failure_of  # noqa: PLC0415  (as below)
+    from ..ledger.masking import mask_for  # noqa: PLC0415
+
+    mask = mask_for(receiver.options.sensitive, named, exc)
+    failure = failure_of(exc, mask, receiver=receiver.name)
+    logger.error(
+        "Cannot send an event of %s to %s: %s: %s",
+        envelope.sent_at,
+        receiver.name,
+        type(exc).__name__,
+        failure.message,
+    )
+    cause = running.get()
+    told = cause is None or cause.attempt > 0
     if receiver.options.durable:
         store_refusal(receiver, envelope, failure, alias, told=told)
         return

@@ -20,17 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["Message"]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Message:
     """One or more deliveries of one receiver, which travel together."""
 
     receiver: Receiver
     deliveries: tuple[Envelope, ...] | tuple[Reference, ...]
-    text: str  #: The sealed deliveries, as the ledger keeps one of them: ASCII, not signed.
     order: str | None = None  #: Those with this key run one after the other; None: at any time.
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
     size: int = 1  #: Deliveries that each of them stands for, in the ledger; see ``bundle()``.
+    _text: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sealed deliveries, as the ledger keeps one of them: ASCII, not signed."""
+        return self._text or self.seal()._text
 
     @property
     def wire(self) -> str:
@@ -50,7 +55,7 @@ class Message:
     @classmethod
     def to(cls, receiver: Receiver, *references: Reference) -> Message:
         """Return the message that tells of deliveries in the ledger."""
-        return cls(receiver, references, seal(references))
+        return cls(receiver, references)
 
     @classmethod
     def bundle(cls, messages: Sequence[Message]) -> Message:
@@ -60,35 +65,33 @@ class Message:
         return cls(
             first.receiver,
             (dataclasses.replace(envelope, id=new_id()),),
-            BETWEEN.join(message.text for message in messages),
             stored=first.stored,
             size=len(messages),
+            _text=BETWEEN.join(message.text for message in messages),
         )
 
-    @classmethod
-    def of(
-        cls,
-        receiver: Receiver,
-        *envelopes: Envelope,
-        unique: str | None = None,
-        order: str | None = None,
-        stored: str | None = None,
-    ) -> Message:
+    def seal(self) -> Message:
         """
-        Return the message of *envelopes*; the other arguments are fields of it.
+        Write the text now, and not when somebody asks for it; return the message.
 
         Raises:
             MessageTooLargeError: Its wire form has more than ``MAX_MESSAGE_SIZE`` bytes.
         """
-        text = seal(envelopes)
+        if not self._text:
+            text = seal(self.deliveries)
+            self._check(len(text))
+            self._text = text
+        return self
+
+    def _check(self, length: int) -> None:
         settings = get_settings()
         limit = settings.max_message_size
-        length = len(text) + (SIGNATURE if settings.signing else 1)
-        if length > limit:
-            size, largest = max(
-                (len(json.dumps(value, separators=(",", ":"))), name)  # As seal() writes it.
-                for envelope in envelopes
-                for name, value in {"sender": envelope.sender, **envelope.kwargs}.items()
-            )
-            raise MessageTooLargeError(receiver.name, largest, size, length, limit)
-        return cls(receiver, envelopes, text, order, unique, stored)
+        length += SIGNATURE if settings.signing else 1
+        if length <= limit or self.is_reference:
+            return
+        size, largest = max(
+            (len(json.dumps(value, separators=(",", ":"))), name)  # As seal() writes it.
+            for envelope in self.envelopes
+            for name, value in {"sender": envelope.sender, **envelope.kwargs}.items()
+        )
+        raise MessageTooLargeError(self.receiver.name, largest, size, length, limit)
