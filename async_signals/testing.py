@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .executor import execute
 from .outcomes import run_each
-from .sending.dispatch import outlet
+from .sending.outlet import outlet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from async_signals import registry, testing
 from async_signals.exceptions import DuplicateReceiverError
-from async_signals.sending.dispatch import outlet
+from async_signals.sending.outlet import outlet
 from async_signals.wire.envelope import Envelope
 
 from .testproject.routers import LedgerElsewhere

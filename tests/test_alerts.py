@@ -42,7 +42,7 @@ from async_signals.ledger.masking import mask_for
 from async_signals.models import Claim, Event, FailureGroup, Outcome, State
 from async_signals.models import Delivery as Row
 from async_signals.results import tell_deaths
-from async_signals.sending.dispatch import outlet
+from async_signals.sending.outlet import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
 from async_signals.wire.signing import sign, verified

@@ -19,7 +19,7 @@ from async_signals.delivery import running
 from async_signals.ids import new_id
 from async_signals.ledger import bundles
 from async_signals.models import Attempt, Delivery, Event, OperationItem
-from async_signals.sending import bundling, dispatch
+from async_signals.sending import bundling, outlet
 from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
 from async_signals.wire.envelope import BETWEEN, Reference, load, pack
@@ -255,7 +255,7 @@ class TestSending:
     ) -> None:
         """A relay publishes the bundle when its time has come."""
         with monkeypatch.context() as patch:
-            patch.setattr(dispatch, "publish", lambda messages: [])
+            patch.setattr(outlet, "publish", lambda messages: [])
             send(alias, *range(MANY))
         assert published == []
 

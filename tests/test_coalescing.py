@@ -14,7 +14,7 @@ from django.test import TestCase
 
 from async_signals import codec, testing
 from async_signals.ids import new_id
-from async_signals.sending.dispatch import outlet
+from async_signals.sending.outlet import outlet
 from tests.testapp.fields import Money
 from tests.testapp.models import (
     Article,

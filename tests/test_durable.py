@@ -33,7 +33,7 @@ from async_signals.ledger.clock import seconds_since
 from async_signals.ledger.pausing import paused
 from async_signals.models import Attempt, Claim, Delivery, Event, FailureGroup
 from async_signals.sending import outbox
-from async_signals.sending.dispatch import outlet
+from async_signals.sending.outlet import outlet
 from async_signals.signals import delivery_failed
 from async_signals.wire.envelope import Reference, load, pack
 from tests.testapp.models import Article, Tag

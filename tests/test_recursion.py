@@ -314,7 +314,7 @@ class TestLifecycleSignals:
 
         def count(delivery, **kwargs) -> None: ...
 
-        monkeypatch.setattr("async_signals.sending.dispatch.publish", take)
+        monkeypatch.setattr("async_signals.sending.outlet.publish", take)
         name = named(first_signal, receive, "shop.receive")
         counter = named(signals.delivery_published, count, "shop.count", exclude=["sender"])
         first_signal.send(sender=None)

@@ -14,7 +14,7 @@ from django.dispatch import Signal
 from django.test import Client, TestCase, TransactionTestCase
 
 from async_signals import testing
-from async_signals.sending.dispatch import outlet
+from async_signals.sending.outlet import outlet
 from tests.testapp.models import Article, Tag
 from tests.testproject.celery import app
 
@@ -256,7 +256,7 @@ class TestNeighbours:
         """The event is committed: Django's rule for callbacks does not lose it."""
         sent, called = [], []
         monkeypatch.setattr(
-            "async_signals.sending.dispatch.publish",
+            "async_signals.sending.outlet.publish",
             lambda messages: sent.extend(each for m in messages for each in m.envelopes) or [],
         )
         with pytest.raises(Undo), transaction.atomic():
@@ -276,7 +276,7 @@ class TestNeighbours:
             raise RuntimeError("nobody thought of this")
 
         called = []
-        monkeypatch.setattr("async_signals.sending.dispatch.publish", explode)
+        monkeypatch.setattr("async_signals.sending.outlet.publish", explode)
         with transaction.atomic():
             signal.send(sender=None, n=1)
             transaction.on_commit(lambda: called.append(1))
@@ -314,7 +314,7 @@ class TestErrorsInTests:
             raise ValueError("the receiver's own")
 
         connect(signal, receive)
-        monkeypatch.setattr("async_signals.sending.dispatch.publish", lambda messages: [])
+        monkeypatch.setattr("async_signals.sending.outlet.publish", lambda messages: [])
         with transaction.atomic():
             signal.send(sender=None)
             kept = transaction.get_connection().run_on_commit[-1]
@@ -448,7 +448,7 @@ class TestComingFirst:
         """Rolled back ones stay so, all others leave, and thousands take no time."""
         published = []
         monkeypatch.setattr(
-            "async_signals.sending.dispatch.publish",
+            "async_signals.sending.outlet.publish",
             lambda messages: (
                 published.extend(m.envelopes[0].kwargs["number"] for m in messages) or []
             ),

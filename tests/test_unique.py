@@ -356,7 +356,7 @@ class TestFailures:
             published.extend(messages)
             return []
 
-        monkeypatch.setattr("async_signals.sending.dispatch.publish", take)
+        monkeypatch.setattr("async_signals.sending.outlet.publish", take)
         receiver(unique_by=["user"])
         signal.send(sender=None, user=1, n=1)
         is_down = False
@@ -368,7 +368,7 @@ class TestFailures:
     def test_a_robust_delivery_keeps_its_key(self, ledger, receiver, monkeypatch) -> None:
         """It waits in the ledger, and is not lost."""
         monkeypatch.setattr(
-            "async_signals.sending.dispatch.publish",
+            "async_signals.sending.outlet.publish",
             lambda messages: [(message, OSError("down")) for message in messages],
         )
         receiver(unique_by=["user"], robust=True)
@@ -385,7 +385,7 @@ class TestFailures:
             heard.append(sender)
 
         monkeypatch.setattr(
-            "async_signals.sending.dispatch.publish",
+            "async_signals.sending.outlet.publish",
             lambda messages: [(message, OSError("down")) for message in messages],
         )
         receiver(unique_by=["user"])

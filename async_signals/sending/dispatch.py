@@ -10,26 +10,22 @@ batch.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import weakref
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Model
 
-from ..announcing import announce
-from ..conf import get_settings
 from ..publisher import is_eager
-from ..signals import delivery_published
 from .before_commit import before_commit, may_wait
 from .bundling import bundle
 from .coalescing import coalesced
-from .outbox import at_once, insert, mind_the_gap, publish, store
+from .outbox import insert, mind_the_gap, store
+from .outlet import outlet, publish_and_log, send
 from .refusals import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -37,9 +33,7 @@ if TYPE_CHECKING:
     from ..wire.message import Message
     from .coalescing import Part, Subject
 
-__all__ = ["alias_of", "dispatch", "outlet"]
-
-logger = logging.getLogger("async_signals")
+__all__ = ["alias_of", "dispatch"]
 
 #: Departures after each so many of which those are looked for that a rollback has dropped.
 CROWD = 64
@@ -58,7 +52,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         if is_durable:
             mind_the_gap(message.receiver, alias)
             store([message], alias)
-        _send([message])
+        send([message])
         return
     if is_durable and not connection.in_atomic_block:
         # With autocommit off nobody can tell the commit: the relay sees it.
@@ -115,7 +109,7 @@ def _forget_the_undone(connection: BaseDatabaseWrapper, since: int) -> None:
 
 
 def _last_of_ours(connection: BaseDatabaseWrapper) -> _Departure | None:
-    """Return the last departure of the transaction that is open now; None: no rollback left it."""
+    """Return the last departure of the open transaction; None: none, or a rollback took it."""
     known = _last.get(connection)
     if known is None:
         return None
@@ -196,92 +190,6 @@ def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:
     return DEFAULT_DB_ALIAS
 
 
-def publish_and_log(messages: Sequence[Message]) -> None:
-    """Publish; keep what is robust and was not taken, and say loudly what else was lost."""
-    messages = at_once(messages)
-    late = [message for message in messages if _is_for_later(message)]
-    now = [message for message in messages if message not in late] if late else messages
-    refused = publish(now) if now else []
-    _announce(now, refused)
-    robust = [
-        (message, exc)
-        for message, exc in refused
-        if message.receiver.options.robust and message.stored is None
-    ]
-    if late or robust:
-        _keep(late, robust)
-    lost = [(message, exc) for message, exc in refused if not message.receiver.options.robust]
-    if any(message.unique is not None for message, _ in lost):
-        from ..ledger.uniqueness import give_back  # noqa: PLC0415  (as in _keep)
-
-        give_back([message for message, _ in lost if message.unique is not None])
-    for message, exc in lost:
-        for envelope in message.envelopes:
-            logger.error(
-                "Lost delivery %s of %s: cannot publish it, expected a broker that takes it, "
-                "got: %s. Its event is committed and will not be sent again.",
-                envelope.id,
-                envelope.receiver,
-                _told(exc),
-            )
-
-
-def _is_for_later(message: Message) -> bool:
-    """Whether it waits in the ledger: brokers multiply what waits in them for long."""
-    options = message.receiver.options
-    is_kept_here = options.robust and message.stored is None
-    return is_kept_here and (options.countdown or 0) > get_settings().relay_interval
-
-
-def _keep(late: Sequence[Message], refused: Sequence[tuple[Message, Exception]]) -> None:
-    """Put robust deliveries that are not in the broker into the ledger."""
-    # Its models need the app registry, which importing this package does not.
-    from ..ledger.keeping import keep  # noqa: PLC0415
-
-    for message in late:
-        keep(message.envelopes, wait=message.receiver.options.countdown or 0)
-    for message, exc in refused:
-        logger.warning(
-            "Kept delivery %s of %s in the ledger: the broker did not take it, %s. It is "
-            "published when the broker is back.",
-            message.envelopes[0].id,
-            message.receiver.name,
-            _told(exc),
-        )
-    keep([each for message, _ in refused for each in message.envelopes])
-
-
-def _announce(messages: Sequence[Message], refused: Sequence[tuple[Message, Exception]]) -> None:
-    lost = {id(message) for message, _ in refused}
-    for message in messages:
-        if message.size > 1 or id(message) in lost:
-            continue
-        if delivery_published.has_listeners(message.receiver.function):
-            for envelope in message.envelopes:
-                announce(delivery_published, envelope.as_delivery(attempt=1))
-
-
-def _told(exc: BaseException) -> str:
-    told = f"{type(exc).__name__}: {str(exc).rstrip('.')}"
-    return f"{told}, after {_told(exc.__cause__)}" if exc.__cause__ is not None else told
-
-
-#: Where messages leave this process. ``async_signals.testing`` puts its own in.
-outlet: ContextVar[Callable[[Sequence[Message]], None]] = ContextVar(
-    "async_signals_outlet", default=publish_and_log
-)
-
-
-def _send(messages: Sequence[Message]) -> None:
-    """Let *messages* out, without those that were sent already."""
-    if any(message.unique is not None for message in messages):
-        from ..ledger.uniqueness import unsent  # noqa: PLC0415  (as in _keep)
-
-        messages = unsent(messages)
-    if messages:
-        outlet.get()(messages)
-
-
 class _Departure:
     """One message that waits for its transaction."""
 
@@ -347,7 +255,7 @@ class _Departure:
         parts = [part for departure in together for part in departure.parts]
         for departure in together:
             departure.parts = []
-        _send(coalesced(parts))
+        send(coalesced(parts))
 
     def _passes_on(self, connection: BaseDatabaseWrapper) -> bool:
         """Whether a later one, whose callback the test runs next, leaves in its place, too."""

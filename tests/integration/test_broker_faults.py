@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils.module_loading import import_string
 from kombu import Queue
 
-from async_signals.sending.dispatch import outlet, publish_and_log
+from async_signals.sending.outlet import outlet, publish_and_log
 from tests.conftest import require
 from tests.proxy import Proxy
 from tests.testapp import signals

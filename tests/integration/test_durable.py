@@ -121,7 +121,7 @@ import os, signal, sys
 import django
 django.setup()
 from django.db import transaction as t
-from async_signals.sending.dispatch import outlet
+from async_signals.sending.outlet import outlet
 from tests.testapp.models import Echo
 
 outlet.set(lambda messages: os.kill(os.getpid(), signal.SIGKILL))
