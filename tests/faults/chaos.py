@@ -50,7 +50,7 @@ class Result:
     sent: int
     tallies: dict[str, Tally]
     for_a_person: int  #: Deliveries that had failed too often, and were retried at the end.
-    unfinished: int  #: Rows that have not succeeded.
+    unfinished: dict[str, int]  #: Rows that have not succeeded, by their state.
     faults: dict[str, int]
 
     @property
@@ -67,7 +67,7 @@ class Result:
             f"{once.delivered + durable.delivered}, lost {once.lost + durable.lost}, delivered "
             f"though rolled back {once.rolled_back + durable.rolled_back}, applied twice in the "
             f"database {once.twice}; run again outside of it {durable.twice}; retried by a person "
-            f"{self.for_a_person}; unfinished rows {self.unfinished}; faults {self.faults}"
+            f"{self.for_a_person}; unfinished rows {self.unfinished or 0}; faults {self.faults}"
         )
 
 
@@ -225,16 +225,19 @@ class Chaos:
         connections[USING].close()  # A crash of the server may have cut it.
         unfinished = Delivery.objects.using(USING).exclude(state="succeeded")
         failed = unfinished.filter(state="failed")
-        deadline, for_a_person = time.monotonic() + patience, 0
-        while unfinished.exists() and time.monotonic() < deadline:
-            let_time_pass(USING)
+        deadline, for_a_person, before = time.monotonic() + patience, 0, -1
+        while (left := unfinished.count()) and time.monotonic() < deadline:
+            if left == before:  # Nobody is at work: what was published is lost.
+                let_time_pass(USING)
+            before = left
             if failed.exists():
                 for_a_person += failed.count()
                 operations.retry(stats.Filter(state="failed"), by="chaos")
             time.sleep(3)
         sent = (self._folder / "sent").stat().st_size
         tallies = {mode: run.tally() for mode, run in self.runs.items()}
-        return Result(seed, sent, tallies, for_a_person, unfinished.count(), dict(self.faults))
+        states = collections.Counter(unfinished.values_list("state", flat=True))
+        return Result(seed, sent, tallies, for_a_person, dict(states), dict(self.faults))
 
     def close(self) -> None:
         for process in self._processes.values():
