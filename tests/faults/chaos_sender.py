@@ -25,8 +25,11 @@ def send(life: str, seed: str, rate: str, *runs: str) -> None:
 
     from django.db import Error, connections, transaction
 
+    from async_signals.sending import bundling
+
     from .oracle import Run, UndoneError
 
+    bundling.FEW = 9
     chance = random.Random(seed)
     all_runs = [
         Run("chaos", mode, id=run, using=USING) for mode, run in zip(MODES, runs, strict=True)
@@ -41,7 +44,7 @@ def send(life: str, seed: str, rate: str, *runs: str) -> None:
     print("sender ready.", flush=True)
     while True:
         # Now and then so many that those for one receiver are a bundle.
-        batch = 300 if chance.random() < 0.01 else chance.choice([1, 1, 1, 2, 5])
+        batch = 30 if chance.random() < 0.05 else chance.choice([1, 1, 1, 2, 5])
         try:
             with transaction.atomic(using=USING):
                 for _ in range(batch):

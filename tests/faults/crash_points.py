@@ -131,7 +131,12 @@ def main(id: str, mode: str, using: str, sample: str, many: str) -> None:  # noq
 
     from django.db import connections
 
+    from async_signals.sending import bundling
+
     from .oracle import Run
+
+    if int(many) > 1:
+        bundling.FEW = int(many) - 1
 
     run = Run("sender", mode, id=id, using=using)
     send(run, [-1], Boundaries("line"), undo=False)  # Imports what is imported late.
