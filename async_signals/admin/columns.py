@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.text import Truncator
@@ -97,10 +97,10 @@ def error_and_attempts_of(delivery: Delivery) -> SafeString | str:
     )
 
 
-def about_of(delivery: Delivery, links: Links) -> str:
+def about_of(delivery: Any, links: Links) -> str:
     """Return the object that it is about; of a bundle how many deliveries it stands for."""
     if delivery.size == 1:
-        return links.to_object(delivery.event)
+        return links.to_object(delivery.about_model, delivery.about_key)
     words = _("%(number)s deliveries of one transaction, until a worker unpacks them")
     return words % {"number": f"{delivery.size:,}"}
 

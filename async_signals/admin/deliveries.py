@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Subquery
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -47,15 +47,15 @@ class DeliveryAdminMixin(OperatingMixin):
     #: So few that none has to be scrolled to beside the filters.
     list_display = ("state_and_next", "receiver_name", "error_and_attempts", "object_and_sent")
     list_display_links = ("receiver_name",)
-    list_select_related = ("event",)
+    list_select_related = False  # See _with_object().
     ordering = ("-sent_at", "-pk")
     sortable_by = ("object_and_sent",)  # By the time, which alone has an index.
     search_fields = ("pk",)  # What shows the box; get_search_results() does the search.
     search_help_text = _("Id of a delivery or an event, primary key of an object, or a receiver")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return the deliveries, each with the one that holds it."""
-        return with_holder(super().get_queryset(request))
+        """Return the deliveries, each with its object, and with the one that holds it."""
+        return _with_object(with_holder(super().get_queryset(request)))
 
     @admin.display(description=_("state, next attempt"))
     def state_and_next(self, delivery: Delivery) -> str:
@@ -138,6 +138,20 @@ class DeliveryAdminMixin(OperatingMixin):
     def list_url(self) -> str:
         """Return the path of the list."""
         return reverse(f"{self.admin_site.name}:async_signals_delivery_changelist")
+
+
+def _with_object(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """
+    Return deliveries with what their events are about, each looked up by its key.
+
+    For a join of a page with its events, PostgreSQL may prefer to read all events there are.
+    """
+    events = Event._base_manager.using(rows.db).filter(pk=OuterRef("event_id"))
+    with_object: QuerySet[Any] = rows.annotate(
+        about_model=Subquery(events.values("instance_model")[:1]),
+        about_key=Subquery(events.values("instance_pk")[:1]),
+    )
+    return with_object
 
 
 @admin.register(Delivery)

@@ -45,7 +45,8 @@ class EventAdminMixin(ReadOnlyMixin):
     @admin.display(description=_("object, sent"), ordering="sent_at")
     def object_and_sent(self, event: Any) -> str:
         """Return what it is about, and when it was sent."""
-        return columns.sent_of(event.links.to_object(event), event.sent_at)
+        about = event.links.to_object(event.instance_model, event.instance_pk)
+        return columns.sent_of(about, event.sent_at)
 
     def page_context(self, request: HttpRequest, row: Any, links: Links) -> dict[str, Any]:
         """Return what the page of an event shows."""
@@ -53,7 +54,7 @@ class EventAdminMixin(ReadOnlyMixin):
         found = rows.only("receiver", "state", "due_at")[:DELIVERIES]
         return {
             "title": _("Event %(signal)s") % {"signal": row.signal or "?"},
-            "about": links.to_object(row),
+            "about": links.to_object(row.instance_model, row.instance_pk),
             "cause_url": links.to(Delivery, row.cause) if row.cause else "",
             "deliveries": [
                 (each, links.to(Delivery, each.pk), columns.state_of(each)) for each in found

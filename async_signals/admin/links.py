@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from django.db.models import Model
     from django.http import HttpRequest
 
-    from ..models import Event
 
 __all__ = ["Links"]
 
@@ -42,13 +41,13 @@ class Links:
         name = f"{self._site.name}:{model._meta.app_label}_{model._meta.model_name}_{page}"
         return reverse(name) if self._may_open(model) else ""
 
-    def to_object(self, event: Event) -> str:
-        """Return a link to the object of *event*, its name alone, or an empty text."""
-        if not event.instance_model:
+    def to_object(self, label: str, key: str) -> str:
+        """Return a link to the object that an event is about, its name alone, or an empty text."""
+        if not label:
             return ""
-        text = f"{event.instance_model} {event.instance_pk}"
+        text = f"{label} {key}"
         try:
-            url = self.to(apps.get_model(event.instance_model), event.instance_pk)
+            url = self.to(apps.get_model(label), key)
         except (LookupError, ValueError):  # The model was removed since.
             url = ""
         return format_html('<a href="{}">{}</a>', url, text) if url else text
