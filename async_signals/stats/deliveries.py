@@ -6,13 +6,13 @@ import dataclasses
 import uuid
 from typing import TYPE_CHECKING
 
-from django.db.models import Case, Q, TextField, Value, When
+from django.db.models import Case, Prefetch, Q, TextField, Value, When
 
 from ..exceptions import OperationError
 from ..ledger import alias
 from ..ledger.family import family_between
 from ..ledger.turns import with_holder, with_number_held
-from ..models import Attempt, Delivery, OperationItem, State
+from ..models import Attempt, Delivery, Event, OperationItem, State
 from .filters import NAMED_IDS, Filter
 from .relatives import Cause, causes_of, replays_of
 
@@ -57,8 +57,8 @@ def deliveries(
 ) -> list[Delivery]:
     """Return the newest deliveries that match, at most *limit*, with their events: 2 queries."""
     found = filter.apply(with_holder(Delivery.objects.using(using or alias())))
-    # For a join PostgreSQL may prefer to read all events there are.
-    found = found.prefetch_related("event")
+    # For a join PostgreSQL may prefer to read all events there are. Routers may name another one.
+    found = found.prefetch_related(Prefetch("event", Event._base_manager.using(found.db)))
     return list(found.defer("envelope").order_by("-sent_at", "-pk")[:limit])
 
 
