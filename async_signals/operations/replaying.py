@@ -164,9 +164,8 @@ def _new_delivery(row: Delivery, envelopes: list[Envelope], *, is_own: bool) -> 
     envelopes = [dataclasses.replace(each, id=new_id(), replay=True) for each in envelopes]
     envelope = envelopes[0]
     payload = row.payload
-    if (
-        row.size == 1 and not is_own
-    ):  # What this receiver calls sensitive was not masked for the first one.
+    # What this receiver calls sensitive was not masked for the first one. A bundle shows nothing.
+    if row.size == 1 and not is_own:
         mask = mask_of(envelope)
         payload = payload_of(envelope, mask) if mask is not None else ""
     return Delivery(
