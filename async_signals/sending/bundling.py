@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ..wire.message import Message
+from .outbox import is_for_now
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -45,9 +46,8 @@ def bundle(departures: Sequence[Departure]) -> None:
     kinds: dict[Hashable, list[Departure]] = {}
     for departure in departures:
         [(message, _)] = departure.parts
-        options = message.receiver.options
-        waits = message.order is not None or options.countdown
-        if not waits and not departure.runs_receivers and _has_time(options):
+        is_alone = departure.runs_receivers or not _has_time(message.receiver.options)
+        if is_for_now(message) and not is_alone:
             kind = message.receiver.name, message.envelopes[0].signal
             kinds.setdefault(kind, []).append(departure)
     for some in kinds.values():
