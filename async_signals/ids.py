@@ -40,6 +40,6 @@ def new_id() -> str:
     if 0 <= _last - tick < _SECOND:
         tick = _last + 1
     _last = tick
-    milliseconds = f"{tick >> 12:012x}"
-    rest = f"{0b10 << 62 | _random.getrandbits(62):016x}"
-    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{tick & 0xFFF:03x}-{rest[:4]}-{rest[4:]}"
+    upper = tick >> 12 << 16 | 0x7000 | tick & 0xFFF
+    digits = f"{upper << 64 | 0b10 << 62 | _random.getrandbits(62):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -8,6 +8,7 @@ references and ``dispatch_uid`` mean what they mean for a plain receiver.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import types
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from django.apps.registry import Apps
 
     from .builtin_signals import Rule
+    from .delivery import Delivery
     from .options import OptionsDict
     from .registry import Receiver
     from .sending.event import Event
@@ -162,6 +164,7 @@ class _Connection:
         self.receiver = receiver
         self.is_open = is_open  #: To every sender.
         self.rule = rule  #: The signal's.
+        self.path: str | None = None  #: What the signal is called; known once it was sent.
 
         def proxy(self: _Connection, signal: Signal, sender: object, **named: Any) -> None:
             self.send(signal, sender, named)
@@ -225,27 +228,38 @@ class _Connection:
             gone=rule.deletes,
             fallback=options.missing == "snapshot",
         )
-        envelope = Envelope(
-            id=new_id(),
-            event_id=event.id,
-            receiver=receiver.name,
-            signal=receiver.signal_path(signal),
-            sent_at=event.sent_at,
-            sender=encoded.pop("sender", None),
-            kwargs=encoded,
-            payload_version=options.payload_version,
-            cause=cause.id if cause is not None else None,
-            chain=(*cause.chain, cause.receiver) if cause is not None else (),
-        )
+        path = self.path = self.path or receiver.signal_path(signal)
+        envelope = functools.partial(_envelope, receiver, event, path, encoded, cause)
         unique = unique_key(receiver, sender, named) if options.unique_by is not None else None
         subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
         order = order_key(receiver, sender, named) if options.order_by is not None else None
         alias = alias_of(receiver, named)
         stored = alias if options.durable else None
-        message = Message(receiver, (envelope,), unique=unique, order=order, stored=stored)
+        message = Message(receiver, envelope, unique=unique, order=order, stored=stored)
         dispatch(message, alias, subject)
         if save is not None:
             save.told()
+
+
+def _envelope(
+    receiver: Receiver,
+    event: Event,
+    path: str | None,
+    encoded: dict[str, Any],
+    cause: Delivery | None,
+) -> Envelope:
+    return Envelope(
+        id=new_id(),
+        event_id=event.id,
+        receiver=receiver.name,
+        signal=path,
+        sent_at=event.sent_at,
+        sender=encoded.pop("sender", None),
+        kwargs=encoded,
+        payload_version=receiver.options.payload_version,
+        cause=cause.id if cause is not None else None,
+        chain=(*cause.chain, cause.receiver) if cause is not None else (),
+    )
 
 
 def _is_news(rule: Rule, sender: object) -> bool:

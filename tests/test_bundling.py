@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import json
 import threading
 
@@ -22,7 +23,7 @@ from async_signals.models import Attempt, Delivery, Event, OperationItem
 from async_signals.sending import bundling, outlet
 from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
-from async_signals.wire.envelope import BETWEEN, Reference, load, pack
+from async_signals.wire.envelope import Reference, load, pack, unbundled
 from tests.testproject import brokers
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -119,7 +120,7 @@ class TestSending:
 
         [row] = rows(alias)
         assert (row.size, row.state, row.receiver) == (MANY, "published", receive.receiver_name)
-        assert [load(text).kwargs["n"] for text in row.envelope.split(BETWEEN)] == [*range(MANY)]
+        assert [load(text).kwargs["n"] for text in unbundled(row.envelope)] == [*range(MANY)]
         [message] = published
         assert [each.id for each in message.deliveries] == [str(row.pk)]
         assert Event.objects.using(alias).count() == 1
@@ -203,8 +204,36 @@ class TestSending:
                 raise Undo
             send(alias, 7)
         [row] = rows(alias)
-        sent = [load(text).kwargs["n"] for text in row.envelope.split(BETWEEN)]
+        sent = [load(text).kwargs["n"] for text in unbundled(row.envelope)]
         assert sent == [*range(MANY), 7]
+
+    @pytest.mark.parametrize("place", [0, MANY // 2, MANY])
+    def test_what_is_too_large_is_recorded(
+        self, alias, receive, published, settings, place
+    ) -> None:
+        """As failed, by itself, wherever it stands; the others are a bundle."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+        with transaction.atomic(using=alias):
+            for n in range(3 * MANY):
+                if n == place:
+                    done.send(None, using=alias, n=-1, text="x" * 2000)
+                done.send(None, using=alias, n=n)
+
+        left = {row.state: row for row in rows(alias)}
+        assert "'text'" in left["failed"].reason
+        sent = [load(text).kwargs["n"] for text in unbundled(left["published"].envelope)]
+        assert sent == [*range(3 * MANY)]
+
+    def test_few_objects_wait(self, alias, receive, published) -> None:
+        """Of ten thousand events hardly more than texts are kept until the commit."""
+        gc.collect()
+        with transaction.atomic(using=alias):
+            send(alias, *range(MANY))
+            before = len(gc.get_objects())
+            send(alias, *range(10_000))
+            kept = len(gc.get_objects()) - before
+        assert kept < 10_000
+        assert sum(sizes(alias)) == MANY + 10_000
 
     def test_each_receiver_and_signal_has_its_own(self, alias, receiver, published) -> None:
         """What a list can be filtered by holds for all that a row stands for."""
@@ -442,7 +471,7 @@ class TestPeople:
         receive = receiver(expires=60)
         send(alias, *range(MANY))
         [bundle] = rows(alias)
-        an_hour_ago = (load(bundle.envelope.partition(BETWEEN)[0]).sent_at).isoformat()
+        an_hour_ago = load(unbundled(bundle.envelope)[0]).sent_at.isoformat()
         old = bundle.envelope.replace(an_hour_ago[:13], "2020-01-01T00")
         Delivery.objects.using(alias).update(envelope=old, state="failed", due_at=None)
         operations.retry(Filter(state="failed"), by="test", using=alias)

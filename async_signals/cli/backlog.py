@@ -10,7 +10,7 @@ from .. import executor, registry
 from ..exceptions import DeliveryError
 from ..ledger import aliases, silent
 from ..models import LIVE_STATES, Delivery, State
-from ..wire.envelope import BETWEEN, load
+from ..wire.envelope import load, unbundled
 
 if TYPE_CHECKING:
     import uuid
@@ -58,7 +58,7 @@ def check(terminal: Terminal) -> int:
     found = Backlog()
     for database in aliases():
         for row in _rows(database):
-            for text in row.envelope.split(BETWEEN):
+            for text in unbundled(row.envelope):
                 _look(row, text, database, found)
     unasked = silent()
     code = PROBLEMS if found.undeliverable or unasked else WELL

@@ -16,7 +16,7 @@ from ..ledger import alias
 from ..ledger.clock import Now
 from ..ledger.payloads import mask_of, payload_of
 from ..models import LIVE_STATES, Delivery, Operation, State
-from ..wire.envelope import BETWEEN, dump, load
+from ..wire.envelope import bundled, dump, load, unbundled
 from .frozen_set import freeze
 from .receivers import receiver_called
 from .record import Item, author, begin, draft, run
@@ -142,7 +142,7 @@ def _repeat(
         why = "left: its envelope was not kept"
     else:
         try:
-            envelopes = [load(text) for text in row.envelope.split(BETWEEN)]
+            envelopes = [load(text) for text in unbundled(row.envelope)]
         except EnvelopeError as exc:
             why = f"left: {exc}"
     if why:
@@ -178,7 +178,7 @@ def _new_delivery(row: Delivery, envelopes: list[Envelope], *, is_own: bool) -> 
         size=row.size,
         due_at=Now(),
         retried_at=Now(),
-        envelope=BETWEEN.join(map(dump, envelopes)),
+        envelope=bundled(map(dump, envelopes)),
         payload=payload,
         replay_of_id=row.pk,
     )

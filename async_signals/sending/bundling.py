@@ -8,7 +8,7 @@ outside of anybody's request.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..wire.message import Message
 from .outbox import is_for_now
@@ -29,35 +29,30 @@ MOST, MOST_TEXT = 1_000, 500_000
 UNPACKING = 10
 
 
-class Departure(Protocol):
-    """What waits for its transaction."""
-
-    parts: list[Part]
-    runs_receivers: bool
-
-
-def bundle(departures: Sequence[Departure]) -> None:
+def bundle(parts: Sequence[Part]) -> list[Part]:
     """
-    Let the first of many departures for one receiver leave for all of them, which are empty then.
+    Let one message stand for many of one receiver and signal, at the place of the first of them.
 
-    What has an order or a countdown is not for a worker yet, and stays by itself. So does what a
-    test wants to see, what Celery runs at once, and what has no time to unpack others.
+    What has an order or a countdown is not for a worker yet, and stays by itself. So does what has
+    no time to unpack others.
+
+    Args:
+        parts: Sealed messages of one transaction, durable ones; some may be bundles already.
     """
-    kinds: dict[Hashable, list[Departure]] = {}
-    for departure in departures:
-        [(message, _)] = departure.parts
-        is_alone = departure.runs_receivers or not _has_time(message.receiver.options)
-        if is_for_now(message) and not is_alone:
+    kinds: dict[Hashable, list[int]] = {}
+    for place, (message, _) in enumerate(parts):
+        if is_for_now(message) and _has_time(message.receiver.options):
             kind = message.receiver.name, message.envelopes[0].signal
-            kinds.setdefault(kind, []).append(departure)
-    for some in kinds.values():
-        if len(some) > FEW:
-            for first, *others in _portions(some):
+            kinds.setdefault(kind, []).append(place)
+    bundled: dict[int, Part | None] = dict(enumerate(parts))
+    for places in kinds.values():
+        if sum(parts[place][0].size for place in places) > FEW:
+            for first, *others in _portions(places, parts):
                 if others:
-                    together = [departure.parts[0][0] for departure in (first, *others)]
-                    first.parts = [(Message.bundle(together), None)]
-                for other in others:
-                    other.parts = []
+                    together = [parts[place][0] for place in (first, *others)]
+                    bundled |= dict.fromkeys(others)
+                    bundled[first] = Message.bundle(together), None
+    return [part for part in bundled.values() if part is not None]
 
 
 def _has_time(options: Options) -> bool:
@@ -65,14 +60,15 @@ def _has_time(options: Options) -> bool:
     return all(limit is None or limit >= UNPACKING for limit in limits)
 
 
-def _portions(departures: Sequence[Departure]) -> Iterator[list[Departure]]:
-    portion: list[Departure] = []
-    size = 0
-    for departure in departures:
-        length = len(departure.parts[0][0].text)
-        if portion and (len(portion) == MOST or size + length > MOST_TEXT):
+def _portions(places: Sequence[int], parts: Sequence[Part]) -> Iterator[list[int]]:
+    portion: list[int] = []
+    size, length = 0, 0
+    for place in places:
+        message, _ = parts[place]
+        if portion and (size + message.size > MOST or length + len(message.text) > MOST_TEXT):
             yield portion
-            portion, size = [], 0
-        portion.append(departure)
-        size += length
+            portion, size, length = [], 0, 0
+        portion.append(place)
+        size += message.size
+        length += len(message.text)
     yield portion

@@ -30,9 +30,16 @@ MEMORY = 16
 class Event:
     """One call of ``send()``."""
 
-    id: str
     sent_at: dt.datetime
-    seen: set[int]  #: Ids of the connections that were called for it.
+    seen: set[int]  #: Identities of the connections that were called for it.
+    _id: str = ""
+
+    @property
+    def id(self) -> str:
+        """Its id, made when somebody asks: between two saves that costs four times as much."""
+        if not self._id:
+            self._id = new_id()
+        return self._id
 
 
 class _Memory(threading.local):
@@ -58,7 +65,7 @@ def current_event(
     events = _memory.events
     event = events.get(key)
     if event is None or id(connection) in event.seen:
-        event = Event(new_id(), dt.datetime.now(dt.UTC), set())
+        event = Event(dt.datetime.now(dt.UTC), set())
         events[key] = event
         events.move_to_end(key)
         if len(events) > MEMORY:

@@ -19,27 +19,25 @@ from .encryption import decrypted, encrypted
 from .signing import sign, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
-    "BETWEEN",
     "READABLE_VERSIONS",
     "WIRE_VERSION",
     "Envelope",
     "Reference",
+    "bundled",
     "dump",
     "load",
     "pack",
     "reseal",
     "seal",
+    "unbundled",
     "unpack",
 ]
 
 WIRE_VERSION = 1  # Raise it when a field is renamed or changes meaning.
 READABLE_VERSIONS = frozenset({1})
-
-#: What stands between the envelopes of a bundle, and in none: they are ASCII without line breaks.
-BETWEEN = "\n"
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
@@ -150,6 +148,16 @@ def load(text: str) -> Envelope:
             "Discard the delivery, or restore its row."
         )
     return found[0]
+
+
+def bundled(texts: Iterable[str]) -> str:
+    """Return what the ledger keeps of a bundle: what ``dump()`` wrote of each delivery, a line."""
+    return "\n".join(texts)  # Which is in none of them.
+
+
+def unbundled(text: str) -> list[str]:
+    """Return what ``load()`` reads, of each delivery of a bundle, or of the only one."""
+    return text.split("\n")
 
 
 def _packed(delivery: Envelope | Reference) -> dict[str, Any]:

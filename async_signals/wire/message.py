@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 from ..conf import get_settings
 from ..exceptions import MessageTooLargeError
 from ..ids import new_id
-from .envelope import BETWEEN, Envelope, Reference, seal
+from .envelope import Envelope, Reference, bundled, seal
 from .signing import SIGNATURE, sign
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ..registry import Receiver
 
@@ -25,12 +25,20 @@ class Message:
     """One or more deliveries of one receiver, which travel together."""
 
     receiver: Receiver
-    deliveries: tuple[Envelope, ...] | tuple[Reference, ...]
+    #: A function makes the one that it has: of what waits for a commit, when it is sealed.
+    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...] | Callable[[], Envelope]
     order: str | None = None  #: Those with this key run one after the other; None: at any time.
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
     size: int = 1  #: Deliveries that each of them stands for, in the ledger; see ``bundle()``.
     _text: str = ""
+
+    @property
+    def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
+        """What travels in it."""
+        if callable(self._deliveries):
+            self._deliveries = (self._deliveries(),)
+        return self._deliveries
 
     @property
     def text(self) -> str:
@@ -66,8 +74,8 @@ class Message:
             first.receiver,
             (dataclasses.replace(envelope, id=new_id()),),
             stored=first.stored,
-            size=len(messages),
-            _text=BETWEEN.join(message.text for message in messages),
+            size=sum(message.size for message in messages),
+            _text=bundled(message.text for message in messages),
         )
 
     def seal(self) -> Message:

@@ -14,7 +14,7 @@ from async_signals import codec
 from async_signals.cli import backlog
 from async_signals.ids import new_id
 from async_signals.models import State
-from async_signals.wire.envelope import BETWEEN, dump, load
+from async_signals.wire.envelope import bundled, dump, load
 from tests.ledger.conftest import make, save
 from tests.testapp.models import Article, Line, Tag
 
@@ -98,9 +98,9 @@ def test_each_in_a_bundle(manage, receiver) -> None:
     """A row that stands for several deliveries counts for as many, those alone that are wrong."""
     receiver(never())
     texts = [row().envelope for _ in range(3)]
-    row(State.PUBLISHED, size=3, envelope=BETWEEN.join(texts))
+    row(State.PUBLISHED, size=3, envelope=bundled(texts))
     newer = texts[0].replace('"sent_at"', '"payload":7,"sent_at"')
-    row(State.PUBLISHED, size=3, envelope=BETWEEN.join([newer, *texts[:2]]))
+    row(State.PUBLISHED, size=3, envelope=bundled([newer, *texts[:2]]))
 
     answer = manage("doctor", "--backlog", "--json").document
     assert (answer["checked"], answer["undeliverable"]) == (3 + 3 + 3, 1)

@@ -29,7 +29,7 @@ from async_signals.ledger.failures import failure_of
 from async_signals.ledger.masking import mask_for
 from async_signals.ledger.outgoing import Outgoing, insert_outgoing
 from async_signals.models import Attempt, Claim, Delivery, State
-from async_signals.wire.envelope import BETWEEN, Envelope, Reference, dump
+from async_signals.wire.envelope import Envelope, Reference, bundled, dump
 from tests.faults.mutants import ENVIRONMENT, mutated
 
 USING = "default"
@@ -111,7 +111,7 @@ class Deliveries(RuleBasedStateMachine):
     def send_many(self, size, lives):
         """One row stands for all of them; they are known when it is unpacked."""
         texts = [dump(self._envelope()) for _ in range(size)]
-        bundle, text = self._envelope(), BETWEEN.join(texts)
+        bundle, text = self._envelope(), bundled(texts)
         row = Outgoing(envelope=bundle, text=text, wait=60, is_leaving=True, size=size)
         insert_outgoing([row], USING)
         self.known[bundle.id] = Known()

@@ -1,0 +1,243 @@
+"""
+What waits for a transaction, each with a place in Django's own list of ``on_commit`` callbacks.
+
+So Django decides whether it lives: a rolled-back savepoint drops its callbacks, ``TestCase``
+captures them. The first callback that a commit calls lets all leave that are still alive, in one
+batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..publisher import is_eager
+from .bundling import FEW, bundle
+from .coalescing import coalesced
+from .outbox import store
+from .outlet import outlet, publish_and_log, send
+from .refusals import refuse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from ..wire.message import Message
+    from .coalescing import Part, Subject
+
+__all__ = [
+    "Departure",
+    "come_first",
+    "forget",
+    "gathered",
+    "last_of_ours",
+    "living",
+    "wait",
+]
+
+#: Departures after each so many of which those are looked for that a rollback has dropped.
+CROWD = 64
+
+
+class Departure:
+    """One message that waits for its transaction, or all that a rollback can only undo together."""
+
+    __slots__ = (
+        *("__weakref__", "_full", "connection", "is_unstored", "parts"),
+        *("runs_receivers", "savepoint_state", "savepoints", "subject"),
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        subject: Subject | None,
+        connection: BaseDatabaseWrapper,
+        before: Departure | None,
+    ) -> None:
+        self.subject = subject
+        self.connection = connection
+        self.savepoint_state = connection.savepoint_state
+        self.savepoints = list(connection.savepoint_ids)
+        self.is_unstored = False  #: It is to be stored right before the commit.
+        #: Receivers run where they are published, in a test, which is to see their errors.
+        # Celery takes its time to say so: what holds for another one of this transaction holds.
+        self.runs_receivers: bool = (
+            before.runs_receivers
+            if before is not None
+            else outlet.get() is not publish_and_log or is_eager()
+        )
+        #: The messages, each behind those that it stands for; none once they have left.
+        self.parts: list[Part] = [(message, subject)]
+        self._full = FEW  #: So many parts are worth a look whether some can be one.
+
+    def takes_what_is_sent_now(self) -> bool:
+        """Whether what is to be stored at the commit, too, would share its fate."""
+        connection = self.connection
+        return (
+            self.is_unstored
+            and not self.runs_receivers
+            and self.savepoint_state == connection.savepoint_state
+            and self.savepoints == connection.savepoint_ids
+        )
+
+    def take(self, message: Message) -> None:
+        """Let *message* leave with it."""
+        self.parts.append((message, None))
+        if len(self.parts) > self._full:
+            # Now, while few objects are alive that Python's collector has to look at.
+            self.gather()
+            self._full = FEW + 2 * len(self.parts)
+
+    def gather(self) -> None:
+        """Seal what was sent, and let one message stand for many where it can."""
+        self.parts = [part for part in self.parts if self._is_sealed(part[0])]
+        if not self.runs_receivers:
+            self.parts = bundle(self.parts)
+
+    def store(self) -> None:
+        """Store it now; nothing leaves where that raises."""
+        parts = self.parts
+        self.is_unstored, self.parts = False, []
+        store([message.seal() for message, _ in parts], self.connection.alias)
+        self.parts = parts
+
+    def _is_sealed(self, message: Message) -> bool:
+        """Seal it; where it cannot be, record that, and say no."""
+        try:
+            message.seal()
+        except Exception as exc:  # noqa: BLE001  (as where it is sent: its sender sees nothing)
+            [envelope] = message.envelopes
+            nothing = dataclasses.replace(envelope, sender=None, kwargs={})
+            refuse(message.receiver, nothing, exc, self.connection.alias)
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Leave, on a real commit together with all whose callbacks are going to be called."""
+        connection = self.connection
+        if not self.parts:
+            return
+        together = [self]
+        if not connection.in_atomic_block:
+            waiting = _those_who_wait(_waiting.pop(connection, []))
+            together = waiting if self in waiting else [self]
+        elif self._passes_on(connection):  # In one still: a test runs captured callbacks.
+            return
+        if self.is_unstored:  # A test runs the callbacks of an open transaction.
+            self.store()
+        # What is not stored now was rolled back, and something has kept it, as a traceback does.
+        together = [departure for departure in together if not departure.is_unstored]
+        parts = [part for departure in together for part in departure.parts]
+        for departure in together:
+            departure.parts = []
+        send(coalesced(parts))
+
+    def _passes_on(self, connection: BaseDatabaseWrapper) -> bool:
+        """Whether a later one, whose callback the test runs next, leaves in its place, too."""
+        if self.subject is None:
+            return False
+        waiting = _those_who_wait(_waiting.get(connection, []))
+        for later in waiting[waiting.index(self) + 1 :] if self in waiting else ():
+            if later.parts and later.subject and later.subject.key == self.subject.key:
+                later.parts, self.parts = self.parts + later.parts, []
+                return True
+        return False
+
+
+def living(connection: BaseDatabaseWrapper) -> list[Departure]:
+    """Return those that are to be stored, and whose callbacks Django is going to call."""
+    return [
+        departure
+        for _, callback, *_ in connection.run_on_commit
+        if type(departure := getattr(callback, "__self__", None)) is Departure
+        and departure.is_unstored
+    ]
+
+
+def gathered(departures: Sequence[Departure]) -> list[Message]:
+    """Return what is stored now for all of *departures*; many may leave as one."""
+    for departure in departures:
+        departure.is_unstored = False
+        departure.gather()
+    parts = [part for departure in departures for part in departure.parts]
+    if len(departures) > 1 and not departures[0].runs_receivers:
+        bundled = bundle(parts)
+        if len(bundled) < len(parts):
+            for departure in departures:
+                departure.parts = []
+            departures[0].parts = parts = bundled
+    return [message for message, _ in parts]
+
+
+def forget(connection: BaseDatabaseWrapper, since: int) -> None:
+    """Let what was sent after a savepoint was made, and undone with it, be forgotten."""
+    connection.run_on_commit = [
+        each
+        for each in connection.run_on_commit
+        if type(departure := getattr(each[1], "__self__", None)) is not Departure
+        or not departure.is_unstored
+        # The upper bound: a site may let Django count anew.
+        or not since <= departure.savepoint_state <= connection.savepoint_state
+    ]
+
+
+def last_of_ours(connection: BaseDatabaseWrapper) -> Departure | None:
+    """Return the last departure of the open transaction; None: none, or a rollback took it."""
+    known = _last.get(connection)
+    if known is None:
+        return None
+    place, reference = known
+    callback: Any = reference()
+    callbacks = connection.run_on_commit
+    if callback is None or place >= len(callbacks) or callbacks[place][1] is not callback:
+        return None
+    departure: Departure = callback.__self__  # type: ignore[attr-defined]
+    return departure
+
+
+def come_first(connection: BaseDatabaseWrapper, before: Departure | None) -> None:
+    """
+    Move the last callback of the transaction before those that may prevent it.
+
+    Where one raises that is not robust, Django forgets all that come after it; the event is
+    committed all the same. Inside a ``TestCase`` callbacks stay where a test looks for them.
+    """
+    callbacks: list[Any] = connection.run_on_commit  # The stubs know two of its three columns.
+    start, end = 0, len(callbacks) - 1
+    if before is not None:  # All up to it were looked at when it came.
+        start = _last[connection][0] + 1
+    else:
+        blocks: list[Any] = connection.atomic_blocks
+        if any(block._from_testcase for block in blocks):
+            return
+    place = end
+    if start < end:
+        place = next((n for n in range(start, end) if not callbacks[n][-1]), end)
+        callbacks.insert(place, callbacks.pop())
+    _last[connection] = place, weakref.ref(callbacks[place][1])
+
+
+def wait(departure: Departure, *, is_first: bool) -> None:
+    """Let it leave with those that wait; where there was a rollback, some have gone."""
+    waiting = _waiting.setdefault(departure.connection, [])
+    if is_first and not len(waiting) % CROWD:
+        waiting[:] = [each for each in waiting if each() is not None]
+    waiting.append(weakref.ref(departure))
+
+
+def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]:
+    return [departure for each in references if (departure := each()) is not None]
+
+
+#: The departures of each open transaction, in their order. Only Django's list of callbacks
+#: keeps one alive: what a rollback drops there is gone here.
+_waiting: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[Departure]]] = (
+    weakref.WeakKeyDictionary()
+)
+#: The place of the last callback of ours, before which none may prevent it, and that one: weakly,
+#: as what a rollback drops must be gone.
+_last: weakref.WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, weakref.ref[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
