@@ -14,7 +14,7 @@ from django.db.models import Sum
 from async_signals.models import Attempt, Claim, Delivery
 from tests.worker import ROOT
 
-from .oracle import USING, Run, let_time_pass, wait_until
+from .oracle import Run, let_time_pass, wait_until
 from .scale import PROMISING, in_modes, scaled
 
 pytestmark = [
@@ -157,24 +157,22 @@ class TestRollingRestarts:
     @in_modes("durable")
     @pytest.mark.parametrize("some_kind", scaled(["rabbitmq"], ["redis", "rabbitmq"]))
     def test_sigterm_under_load(self, rig, some_kind, mode) -> None:
-        """A deployment while events are sent: each runs once; who takes long to end is killed."""
+        """A deployment while events are sent: each runs once."""
         rig.use(some_kind, **(SOON if some_kind == "redis" else {}))
         run = Run(f"7 rolling restarts, {some_kind}", mode)
         restarts, step = scaled(2, 10), scaled(40, 1_000)
-        worker, slow = rig.worker(), 0
+        worker = rig.worker()
         for n in range(restarts):
             run.send(range(n * step, (n + 1) * step), orders=["wait:0.02"])
             worker.terminate()
             following = rig.worker()
-            slow += worker.wait() != 0
+            # One that Celery's main process has stopped to listen to waits for it for 30 s.
+            assert worker.wait(60) == 0, "it did not end by itself"
             worker = following
 
-        let_time_pass(USING)  # As above, of one that was killed.
         run.wait_until_delivered()
-        run.name += f", {slow} of {restarts} workers killed after 15 s"
         tally = run.tally()
-        assert tally.lost <= (slow if (some_kind, mode) == ("redis", "robust") else 0)
-        assert tally.twice <= (0 if mode == "once" else 2 * slow)
+        assert (tally.lost, tally.twice) == (0, 0)
 
 
 class TestClock:
