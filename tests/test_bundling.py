@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gc
 import json
+import logging
 import threading
 
 import pytest
@@ -218,11 +219,34 @@ class TestSending:
                 if n == place:
                     done.send(None, using=alias, n=-1, text="x" * 2000)
                 done.send(None, using=alias, n=n)
+            # Who records the same failure need not wait for this transaction.
+            assert rows(alias) == []
 
         left = {row.state: row for row in rows(alias)}
         assert "'text'" in left["failed"].reason
         sent = [load(text).kwargs["n"] for text in unbundled(left["published"].envelope)]
         assert sent == [*range(3 * MANY)]
+
+    def test_a_log_that_sends(self, alias, receive, published, settings) -> None:
+        """A handler of the log may send an event itself, when it is told of one that cannot be."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+
+        class Audit(logging.Handler):
+            def emit(self, record):
+                done.send(None, using=alias, n=-2)
+
+        audit, logger = Audit(logging.ERROR), logging.getLogger("async_signals")
+        logger.addHandler(audit)
+        try:
+            with transaction.atomic(using=alias):
+                done.send(None, using=alias, n=-1, text="x" * 2000)
+                send(alias, *range(MANY))
+        finally:
+            logger.removeHandler(audit)
+        kept = {row.state: row for row in rows(alias) if row.size > 1 or row.state == "failed"}
+        sent = [load(text).kwargs["n"] for text in unbundled(kept["published"].envelope)]
+        assert sent == [*range(MANY)]
+        assert "'text'" in kept["failed"].reason
 
     def test_few_objects_wait(self, alias, receive, published) -> None:
         """Of ten thousand events hardly more than texts are kept until the commit."""

@@ -396,6 +396,19 @@ class TestFaults:
         left = Delivery.objects.using(alias).filter(state="published").order_by("pk")
         assert [load(row.envelope).kwargs["n"] for row in left] == [1, 3]
 
+    def test_one_that_is_too_large_where_a_test_runs_the_callbacks(
+        self, alias, receive, settings
+    ) -> None:
+        """In an open transaction, too, it takes no other one with it."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+        with transaction.atomic(using=alias):
+            with TestCase.captureOnCommitCallbacks(using=alias, execute=True):
+                send(alias, 1)
+                done.send(None, using=alias, n=2, text="x" * 2000)
+                send(alias, 3)
+            states = [row.state for row in rows(alias)]
+        assert sorted(states) == ["failed", "published", "published"]
+
     def test_what_a_worker_cannot_read_waits_for_a_person(self, alias, receive) -> None:
         """A worker that is older than the sender keeps the row as it is, failed."""
         with transaction.atomic(using=alias):

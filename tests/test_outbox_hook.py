@@ -338,8 +338,9 @@ class TestSimpleForm:
         monkeypatch.setattr(transaction, "on_commit", wrapped)
         with transaction.atomic(using=alias):
             send(alias, 1)
-            assert stored(alias) == [1]
-        assert stored(alias) == [1]
+            send(alias, 2)
+            assert stored(alias) == [1, 2]
+        assert stored(alias) == [1, 2]
 
     def test_autocommit(self, alias, connection) -> None:
         """There is nothing to wait for."""

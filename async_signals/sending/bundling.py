@@ -34,14 +34,14 @@ def bundle(parts: Sequence[Part]) -> list[Part]:
     Let one message stand for many of one receiver and signal, at the place of the first of them.
 
     What has an order or a countdown is not for a worker yet, and stays by itself. So does what has
-    no time to unpack others.
+    no time to unpack others, and what is not sealed.
 
     Args:
-        parts: Sealed messages of one transaction, durable ones; some may be bundles already.
+        parts: Durable messages of one transaction; some may be bundles already.
     """
     kinds: dict[Hashable, list[int]] = {}
     for place, (message, _) in enumerate(parts):
-        if is_for_now(message) and _has_time(message.receiver.options):
+        if message.is_sealed and is_for_now(message) and _has_time(message.receiver.options):
             kind = message.receiver.name, message.envelopes[0].signal
             kinds.setdefault(kind, []).append(place)
     bundled: dict[int, Part | None] = dict(enumerate(parts))

@@ -8,10 +8,12 @@ batch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
 from .bundling import FEW, bundle
 from .coalescing import coalesced
@@ -59,7 +61,7 @@ class Departure:
         self.subject = subject
         self.connection = connection
         self.savepoint_state = connection.savepoint_state
-        self.savepoints = list(connection.savepoint_ids)
+        self.savepoints = _savepoints(connection)
         self.is_unstored = False  #: It is to be stored right before the commit.
         #: Receivers run where they are published, in a test, which is to see their errors.
         # Celery takes its time to say so: what holds for another one of this transaction holds.
@@ -79,32 +81,37 @@ class Departure:
             self.is_unstored
             and not self.runs_receivers
             and self.savepoint_state == connection.savepoint_state
-            and self.savepoints == connection.savepoint_ids
+            and self.savepoints == _savepoints(connection)
         )
 
     def take(self, message: Message) -> None:
         """Let *message* leave with it."""
-        self.parts.append((message, None))
         if len(self.parts) > self._full:
             # Now, while few objects are alive that Python's collector has to look at.
-            self.gather()
+            with contextlib.suppress(Exception):  # It is tried again, and told, at the commit.
+                self._gather()
             self._full = FEW + 2 * len(self.parts)
+        self.parts.append((message, None))
 
-    def gather(self) -> None:
-        """Seal what was sent, and let one message stand for many where it can."""
-        self.parts = [part for part in self.parts if self._is_sealed(part[0])]
-        if not self.runs_receivers:
-            self.parts = bundle(self.parts)
+    def _gather(self) -> None:
+        for message, _ in self.parts:
+            with contextlib.suppress(MessageTooLargeError):
+                message.seal()
+        self.parts = bundle(self.parts)
+
+    def seal(self) -> None:
+        """Seal what was sent; record what cannot be."""
+        self.parts = [part for part in self.parts if self._can_be_sealed(part[0])]
 
     def store(self) -> None:
         """Store it now; nothing leaves where that raises."""
         parts = self.parts
         self.is_unstored, self.parts = False, []
-        store([message.seal() for message, _ in parts], self.connection.alias)
+        if parts:
+            store([message.seal() for message, _ in parts], self.connection.alias)
         self.parts = parts
 
-    def _is_sealed(self, message: Message) -> bool:
-        """Seal it; where it cannot be, record that, and say no."""
+    def _can_be_sealed(self, message: Message) -> bool:
         try:
             message.seal()
         except Exception as exc:  # noqa: BLE001  (as where it is sent: its sender sees nothing)
@@ -126,6 +133,7 @@ class Departure:
         elif self._passes_on(connection):  # In one still: a test runs captured callbacks.
             return
         if self.is_unstored:  # A test runs the callbacks of an open transaction.
+            self.seal()
             self.store()
         # What is not stored now was rolled back, and something has kept it, as a traceback does.
         together = [departure for departure in together if not departure.is_unstored]
@@ -160,9 +168,9 @@ def gathered(departures: Sequence[Departure]) -> list[Message]:
     """Return what is stored now for all of *departures*; many may leave as one."""
     for departure in departures:
         departure.is_unstored = False
-        departure.gather()
+        departure.seal()
     parts = [part for departure in departures for part in departure.parts]
-    if len(departures) > 1 and not departures[0].runs_receivers:
+    if parts and not departures[0].runs_receivers:
         bundled = bundle(parts)
         if len(bundled) < len(parts):
             for departure in departures:
@@ -193,8 +201,8 @@ def last_of_ours(connection: BaseDatabaseWrapper) -> Departure | None:
     callbacks = connection.run_on_commit
     if callback is None or place >= len(callbacks) or callbacks[place][1] is not callback:
         return None
-    departure: Departure = callback.__self__  # type: ignore[attr-defined]
-    return departure
+    departure = getattr(callback, "__self__", None)
+    return departure if type(departure) is Departure else None  # Somebody may have wrapped it.
 
 
 def come_first(connection: BaseDatabaseWrapper, before: Departure | None) -> None:
@@ -225,6 +233,11 @@ def wait(departure: Departure, *, is_first: bool) -> None:
     if is_first and not len(waiting) % CROWD:
         waiting[:] = [each for each in waiting if each() is not None]
     waiting.append(weakref.ref(departure))
+
+
+def _savepoints(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return those that are open; a block without one of its own has no fate of its own."""
+    return [sid for sid in connection.savepoint_ids if sid is not None]
 
 
 def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]:

@@ -50,6 +50,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
     before = last_of_ours(connection)
     is_unstored = is_durable and may_wait(connection)
     if is_unstored and before is not None and before.takes_what_is_sent_now():
+        before_commit(connection, _store_the_living, forget)  # It is there, but for a close().
         before.take(message)
         return
     departure = Departure(message, subject, connection, before)

@@ -51,6 +51,11 @@ class Message:
         return sign(self.text)
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether its text is written."""
+        return bool(self._text)
+
+    @property
     def envelopes(self) -> tuple[Envelope, ...]:
         """The deliveries that travel whole."""
         return () if self.is_reference else cast("tuple[Envelope, ...]", self.deliveries)
