@@ -248,6 +248,18 @@ class TestSending:
         assert sent == [*range(MANY)]
         assert "'text'" in kept["failed"].reason
 
+    def test_beside_a_robust_receiver(self, alias, receiver, published) -> None:
+        """Durable deliveries wait as one, whatever other receivers the signal has."""
+        receive, robust = receiver(), receiver(durable=False, robust=True)
+        with transaction.atomic(using=alias):
+            for n in range(MANY):
+                done.send(None, using=alias, n=n)
+            assert len(connections[alias].run_on_commit) == MANY + 1
+
+        assert [row.receiver for row in rows(alias)] == [receive.receiver_name]
+        sent = [each.receiver for message in published for each in message.deliveries]
+        assert sent.count(robust.receiver_name) == MANY
+
     def test_few_objects_wait(self, alias, receive, published) -> None:
         """Of ten thousand events hardly more than texts are kept until the commit."""
         gc.collect()

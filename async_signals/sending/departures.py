@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
@@ -36,6 +36,7 @@ __all__ = [
     "gathered",
     "last_of_ours",
     "living",
+    "that_takes_more",
     "wait",
 ]
 
@@ -73,16 +74,6 @@ class Departure:
         #: The messages, each behind those that it stands for; none once they have left.
         self.parts: list[Part] = [(message, subject)]
         self._full = FEW  #: So many parts are worth a look whether some can be one.
-
-    def takes_what_is_sent_now(self) -> bool:
-        """Whether what is to be stored at the commit, too, would share its fate."""
-        connection = self.connection
-        return (
-            self.is_unstored
-            and not self.runs_receivers
-            and self.savepoint_state == connection.savepoint_state
-            and self.savepoints == _savepoints(connection)
-        )
 
     def take(self, message: Message) -> None:
         """Let *message* leave with it."""
@@ -193,7 +184,22 @@ def forget(connection: BaseDatabaseWrapper, since: int) -> None:
 
 def last_of_ours(connection: BaseDatabaseWrapper) -> Departure | None:
     """Return the last departure of the open transaction; None: none, or a rollback took it."""
-    known = _last.get(connection)
+    return _still_there(_last.get(connection), connection)
+
+
+def that_takes_more(connection: BaseDatabaseWrapper) -> Departure | None:
+    """Return the departure with which what is to be stored at the commit, too, shares its fate."""
+    departure = _still_there(_unstored.get(connection), connection)
+    is_it = (
+        departure is not None
+        and departure.is_unstored
+        and departure.savepoint_state == connection.savepoint_state
+        and departure.savepoints == _savepoints(connection)
+    )
+    return departure if is_it else None
+
+
+def _still_there(known: _Place | None, connection: BaseDatabaseWrapper) -> Departure | None:
     if known is None:
         return None
     place, reference = known
@@ -205,13 +211,14 @@ def last_of_ours(connection: BaseDatabaseWrapper) -> Departure | None:
     return departure if type(departure) is Departure else None  # Somebody may have wrapped it.
 
 
-def come_first(connection: BaseDatabaseWrapper, before: Departure | None) -> None:
+def come_first(departure: Departure, before: Departure | None) -> None:
     """
     Move the last callback of the transaction before those that may prevent it.
 
     Where one raises that is not robust, Django forgets all that come after it; the event is
     committed all the same. Inside a ``TestCase`` callbacks stay where a test looks for them.
     """
+    connection = departure.connection
     callbacks: list[Any] = connection.run_on_commit  # The stubs know two of its three columns.
     start, end = 0, len(callbacks) - 1
     if before is not None:  # All up to it were looked at when it came.
@@ -224,7 +231,10 @@ def come_first(connection: BaseDatabaseWrapper, before: Departure | None) -> Non
     if start < end:
         place = next((n for n in range(start, end) if not callbacks[n][-1]), end)
         callbacks.insert(place, callbacks.pop())
+    # Those of ours stay where they are: later ones come behind them.
     _last[connection] = place, weakref.ref(callbacks[place][1])
+    if departure.is_unstored:
+        _unstored[connection] = _last[connection]
 
 
 def wait(departure: Departure, *, is_first: bool) -> None:
@@ -249,8 +259,9 @@ def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]
 _waiting: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[Departure]]] = (
     weakref.WeakKeyDictionary()
 )
-#: The place of the last callback of ours, before which none may prevent it, and that one: weakly,
-#: as what a rollback drops must be gone.
-_last: weakref.WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, weakref.ref[Any]]] = (
-    weakref.WeakKeyDictionary()
-)
+#: A place in Django's list, and the callback there: weakly, as what a rollback drops must be gone.
+_Place: TypeAlias = tuple[int, "weakref.ref[Any]"]
+#: That of the last callback of ours, before which none may prevent it.
+_last: weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Place] = weakref.WeakKeyDictionary()
+#: That of the last one that is to be stored at the commit.
+_unstored: weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Place] = weakref.WeakKeyDictionary()

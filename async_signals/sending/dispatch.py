@@ -12,7 +12,16 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.models import Model
 
 from .before_commit import before_commit, may_wait
-from .departures import Departure, come_first, forget, gathered, last_of_ours, living, wait
+from .departures import (
+    Departure,
+    come_first,
+    forget,
+    gathered,
+    last_of_ours,
+    living,
+    that_takes_more,
+    wait,
+)
 from .outbox import insert, mind_the_gap, store
 from .outlet import send
 
@@ -47,12 +56,12 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         # With autocommit off nobody can tell the commit: the relay sees it.
         store([message.seal()], alias, is_leaving=False)
         return
-    before = last_of_ours(connection)
     is_unstored = is_durable and may_wait(connection)
-    if is_unstored and before is not None and before.takes_what_is_sent_now():
+    if is_unstored and (other := that_takes_more(connection)) is not None:
         before_commit(connection, _store_the_living, forget)  # It is there, but for a close().
-        before.take(message)
+        other.take(message)
         return
+    before = last_of_ours(connection)
     departure = Departure(message, subject, connection, before)
     departure.is_unstored = is_unstored
     if not is_unstored:
@@ -68,7 +77,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         else:  # Somebody has put something else in its place: nobody could tell that it lives.
             departure.store()
     if not departure.runs_receivers:
-        come_first(connection, before)
+        come_first(departure, before)
     wait(departure, is_first=before is None)
 
 
