@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 
@@ -13,7 +14,7 @@ from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.test import Client, TestCase, TransactionTestCase
 
-from async_signals import testing
+from async_signals import MessageTooLargeError, testing
 from async_signals.sending.outlet import outlet
 from tests.testapp.models import Article, Tag
 from tests.testproject.celery import app
@@ -426,7 +427,7 @@ class InTransactionTestCase(TransactionTestCase):
         self.assertEqual(numbers(sent), [1])
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, databases="__all__")
 class TestFailureInSend:
     def test_what_cannot_be_sent_leaves_nothing_behind(self, receive, sent, caplog) -> None:
         """An event that raises at send is not half-sent at commit."""
@@ -438,6 +439,34 @@ class TestFailureInSend:
             signal.send(sender=None, n=2)
 
         assert numbers(sent) == [2]
+
+    @pytest.mark.parametrize("robust", [False, True])
+    def test_an_error_that_is_kept_keeps_no_event(
+        self, alias, connect, settings, monkeypatch, robust
+    ) -> None:
+        """What a rolled-back block has sent is not sent, whoever holds on to an error of it."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+        sent, kept = [], []
+        monkeypatch.setattr("async_signals.sending.outlet.publish", lambda m: sent.extend(m) or [])
+
+        def receive(**kwargs) -> None: ...
+
+        connect(signal, receive, robust=robust)
+        gc.disable()  # Where nobody collects, what has a circle stays, too.
+        try:
+            with transaction.atomic(using=alias):
+                with contextlib.suppress(Undo), transaction.atomic(using=alias):
+                    signal.send(sender=None, using=alias, n=1)
+                    try:
+                        signal.send(sender=None, using=alias, n=2, text="x" * 2000)
+                    except MessageTooLargeError as exc:
+                        kept.append(exc)
+                    raise Undo
+                signal.send(sender=None, using=alias, n=3)
+        finally:
+            gc.enable()
+        assert [each.kwargs["n"] for message in sent for each in message.envelopes] == [3]
+        assert len(kept) == (not robust)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -92,7 +92,8 @@ class Departure:
 
     def seal(self) -> None:
         """Seal what was sent; record what cannot be."""
-        self.parts = [part for part in self.parts if self._can_be_sealed(part[0])]
+        alias = self.connection.alias
+        self.parts = [part for part in self.parts if _is_sealed(part[0], alias)]
 
     def store(self) -> None:
         """Store it now; nothing leaves where that raises."""
@@ -101,16 +102,6 @@ class Departure:
         if parts:
             store([message.seal() for message, _ in parts], self.connection.alias)
         self.parts = parts
-
-    def _can_be_sealed(self, message: Message) -> bool:
-        try:
-            message.seal()
-        except Exception as exc:  # noqa: BLE001  (as where it is sent: its sender sees nothing)
-            [envelope] = message.envelopes
-            nothing = dataclasses.replace(envelope, sender=None, kwargs={})
-            refuse(message.receiver, nothing, exc, self.connection.alias)
-            return False
-        return True
 
     def leave(self) -> None:
         """Leave, on a real commit together with all whose callbacks are going to be called."""
@@ -143,6 +134,19 @@ class Departure:
                 later.parts, self.parts = self.parts + later.parts, []
                 return True
         return False
+
+
+def _is_sealed(message: Message, alias: str) -> bool:
+    # Not a method: who keeps the error keeps what is named here, and a departure must be gone
+    # when its transaction is.
+    try:
+        message.seal()
+    except Exception as exc:  # noqa: BLE001  (as where it is sent: its sender sees nothing)
+        [envelope] = message.envelopes
+        nothing = dataclasses.replace(envelope, sender=None, kwargs={})
+        refuse(message.receiver, nothing, exc, alias)
+        return False
+    return True
 
 
 def living(connection: BaseDatabaseWrapper) -> list[Departure]:

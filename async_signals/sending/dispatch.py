@@ -61,13 +61,14 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         before_commit(connection, _store_the_living, forget)  # It is there, but for a close().
         other.take(message)
         return
-    before = last_of_ours(connection)
-    departure = Departure(message, subject, connection, before)
-    departure.is_unstored = is_unstored
     if not is_unstored:
+        # Before anything is made that waits: who keeps what this raises must not keep that alive.
         message.seal()
         if is_durable:
             store([message], alias)
+    before = last_of_ours(connection)
+    departure = Departure(message, subject, connection, before)
+    departure.is_unstored = is_unstored
     leave = departure.leave
     # With autocommit off and no atomic block, this raises: nobody can tell the commit.
     transaction.on_commit(leave, using=alias, robust=not departure.runs_receivers)
