@@ -49,7 +49,7 @@ class Departure:
 
     __slots__ = (
         *("__weakref__", "_full", "connection", "is_unstored", "parts"),
-        *("runs_receivers", "savepoint_state", "savepoints", "subject"),
+        *("runs_receivers", "savepoint_state", "subject"),
     )
 
     def __init__(
@@ -62,7 +62,6 @@ class Departure:
         self.subject = subject
         self.connection = connection
         self.savepoint_state = connection.savepoint_state
-        self.savepoints = _savepoints(connection)
         self.is_unstored = False  #: It is to be stored right before the commit.
         #: Receivers run where they are published, in a test, which is to see their errors.
         # Celery takes its time to say so: what holds for another one of this transaction holds.
@@ -197,8 +196,8 @@ def that_takes_more(connection: BaseDatabaseWrapper) -> Departure | None:
     is_it = (
         departure is not None
         and departure.is_unstored
+        # No savepoint was made since: what undoes one of the two undoes the other.
         and departure.savepoint_state == connection.savepoint_state
-        and departure.savepoints == _savepoints(connection)
     )
     return departure if is_it else None
 
@@ -247,11 +246,6 @@ def wait(departure: Departure, *, is_first: bool) -> None:
     if is_first and not len(waiting) % CROWD:
         waiting[:] = [each for each in waiting if each() is not None]
     waiting.append(weakref.ref(departure))
-
-
-def _savepoints(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return those that are open; a block without one of its own has no fate of its own."""
-    return [sid for sid in connection.savepoint_ids if sid is not None]
 
 
 def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]:
