@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from django.db import Error, connections
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections
 
 from . import alias
+from .coroutines import off_the_loop
 from .records import stored
 from .spool import Standing, spool
 
@@ -51,9 +54,10 @@ def keep(
         keep_aside(envelopes, "in a transaction", standing)
         return
     try:
-        stored(envelopes, using=using, **standing)
-    except Error as exc:
-        connections[using].close_if_unusable_or_obsolete()
+        off_the_loop(lambda: stored(envelopes, using=using, **standing), using)
+    except Exception as exc:  # noqa: BLE001  (never lost, whatever it is)
+        with contextlib.suppress(SynchronousOnlyOperation):
+            connections[using].close_if_unusable_or_obsolete()
         keep_aside(envelopes, type(exc).__name__, standing)
 
 

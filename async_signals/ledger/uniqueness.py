@@ -7,7 +7,6 @@ the database cannot say, the event is sent.
 
 from __future__ import annotations
 
-import concurrent.futures
 import datetime as dt
 import logging
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +17,7 @@ from django.db import IntegrityError, OperationalError, connections, transaction
 from ..models import UniqueEvent
 from . import alias
 from .clock import Now
+from .coroutines import off_the_loop
 from .masking import mask_for
 from .messages import is_of_database, message_of
 
@@ -42,31 +42,19 @@ CHUNK = 500
 def unsent(messages: Sequence[Message]) -> list[Message]:
     """Return *messages* without those whose key was taken less than ``unique_for`` seconds ago."""
     using = alias()
-    try:
-        return _unsent(messages, using)
-    except SynchronousOnlyOperation:
-        # Sent from a coroutine, which may not wait for a database; publishing waits, too.
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            return pool.submit(_unsent_elsewhere, messages, using).result()
+    return off_the_loop(lambda: _unsent(messages, using), using)
 
 
 def give_back(messages: Sequence[Message]) -> None:
     """Let the keys of messages that were lost be taken again."""
     using = alias()
     keys = [message.unique for message in messages]
+    rows = UniqueEvent._base_manager.using(using).filter(pk__in=keys)
     try:
         # The row stays: its deletion would be an event of the site.
-        UniqueEvent._base_manager.using(using).filter(pk__in=keys).update(expires_at=Now())
+        off_the_loop(lambda: rows.update(expires_at=Now()), using)
     except Exception as exc:  # noqa: BLE001  (the broker's failure is what is to be told)
         logger.warning("Cannot give back the keys of unique events: %s", type(exc).__name__)
-
-
-def _unsent_elsewhere(messages: Sequence[Message], using: str) -> list[Message]:
-    """Do the same in a thread that ends with it, and so must its connection."""
-    try:
-        return _unsent(messages, using)
-    finally:
-        connections[using].close()
 
 
 def _unsent(messages: Sequence[Message], using: str) -> list[Message]:

@@ -65,6 +65,7 @@ def _keep(late: Sequence[Message], refused: Sequence[tuple[Message, Exception]])
 
     for message in late:
         keep(message.envelopes, wait=message.receiver.options.countdown or 0)
+    keep([each for message, _ in refused for each in message.envelopes])
     for message, exc in refused:
         logger.warning(
             "Kept delivery %s of %s in the ledger: the broker did not take it, %s. It is "
@@ -73,7 +74,6 @@ def _keep(late: Sequence[Message], refused: Sequence[tuple[Message, Exception]])
             message.receiver.name,
             _told(exc),
         )
-    keep([each for message, _ in refused for each in message.envelopes])
 
 
 def _announce(messages: Sequence[Message], refused: Sequence[tuple[Message, Exception]]) -> None:

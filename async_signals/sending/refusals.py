@@ -90,7 +90,8 @@ def refuse(
 
         keep([envelope], refusal=failure, told=told)
 
-    if receiver.options.on_commit and connections[alias].in_atomic_block:
+    is_known = alias in connections  # Perhaps that is the very reason.
+    if receiver.options.on_commit and is_known and connections[alias].in_atomic_block:
         transaction.on_commit(record, using=alias, robust=True)
     else:
         record()
