@@ -58,8 +58,8 @@ def rehearse(
         ].FITS
     is_fit = Case(When(fits, then=Value(1)), default=Value(0), output_field=IntegerField())
     rows = candidates(verb, filter, using=using).annotate(is_fit=is_fit)
-    # What all are needs no order.
-    rows = rows.order_by() if limit is None else rows.order_by("sent_at", "pk")
+    # In the order of an index, also where all are counted: databases read all rows otherwise.
+    rows = rows.order_by("sent_at", "pk")
     found = rows.values("pk", "is_fit")[: cap if limit is None else limit]
     counted = found.aggregate(total=Count("pk"), changed=Sum("is_fit"))
     return Rehearsal(total=counted["total"], changed=counted["changed"] or 0)

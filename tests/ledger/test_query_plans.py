@@ -152,6 +152,16 @@ def test_three_queries_and_an_index(ledger) -> None:
         "show by its beginning": lambda: stats.show(str(some.pk)[:30]),
         "prune": lambda: not operations.prunable(using=ledger)[:500].exists(),
         **{
+            f"rehearse {verb} {name}": (
+                lambda verb=verb, wanted=wanted: operations.rehearse(
+                    verb, wanted, cap=1_000, using=ledger
+                )
+            )
+            for verb in ("retry", "discard", "replay")
+            for name, wanted in filters.items()
+            if name != "nothing"  # All of them: read once, up to the cap.
+        },
+        **{
             f"{verb} {name}": (
                 lambda verb=verb, wanted=wanted: list(
                     operations.candidates(verb, wanted, using=ledger).order_by("sent_at", "pk")[:10]
