@@ -21,6 +21,7 @@ from .exceptions import (
     FailedError,
     FutureEnvelopeError,
     MissingInstanceError,
+    ReceiverNotFoundError,
 )
 from .executor import execute
 from .publisher import HEADER, WITHOUT_DATA
@@ -94,7 +95,13 @@ def _run(task: celery.Task[Any, Any], args: tuple[Any, ...]) -> None:
 
 
 def _run_by_kind(task: celery.Task[Any, Any], wire: object) -> None:
-    is_robust = registry.get(task.name).options.robust or task.request.get(HEADER) == "stored"
+    kind = task.request.get(HEADER)
+    try:
+        receiver = registry.get(task.name)
+    except ReceiverNotFoundError:  # Its function has died since the task was made.
+        _keep_unknown(kind, wire, name=task.name)
+        raise
+    is_robust = receiver.options.robust or kind == "stored"
     # Where tasks are eager, in tests, the sender is to see what its receivers raise.
     if is_robust and not task.request.is_eager:
         _run_robust(task, wire)
@@ -166,13 +173,18 @@ def _results(task: celery.Task[Any, Any], wire: object) -> list[Result]:
         raise
 
 
+def _keep_unknown(kind: str | None, wire: object, *, name: str) -> bool:
+    """Keep what is robust; return whether a ledger has it, or the spool."""
+    kept = kind in ("robust", "stored") and rescue.keep_unknown(wire, name=name)
+    return kept or kind == "stored"  # Its row is in the ledger, whatever became of the message.
+
+
 def _take_unknown(name: str, id: str, message: Any, **kwargs: Any) -> None:  # noqa: A002
     """Keep what is robust in the ledger; say the cure beside Celery's own report."""
     kind = (message.headers or {}).get(HEADER)
     if kind is None:
         return
-    kept = kind in ("robust", "stored") and rescue.keep_unknown(message.payload[0][0], name=name)
-    kept = kept or kind == "stored"  # Its row is in the ledger, whatever became of the message.
+    kept = _keep_unknown(kind, message.payload[0][0], name=name)
     logger.error(
         "%s delivery %s: cannot run %s, expected a receiver that this worker has imported, "
         "got: none of that name. Import its module in AppConfig.ready(), deploy workers "

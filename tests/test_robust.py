@@ -6,6 +6,7 @@ import asyncio
 import copy
 import dataclasses
 import datetime as dt
+import gc
 import json
 import threading
 import types
@@ -17,9 +18,11 @@ from django.db import DataError, OperationalError, connections
 from django.db.models.functions import Now
 from django.dispatch import Signal
 
+import async_signals
 from async_signals import (
     FutureEnvelopeError,
     PermanentFailure,
+    ReceiverNotFoundError,
     Retry,
     RetryAfter,
     current_delivery,
@@ -484,6 +487,24 @@ class TestLedgerDown:
             tasks._take_unknown("shop.gone", reference.id, message)
             assert caplog.messages[-1].startswith(f"Kept delivery {reference.id}")
         assert list(place.iterdir()) == []
+
+
+def test_a_receiver_whose_function_has_died(ledger, sent) -> None:
+    """While its message was on its way: it waits for a worker in which it lives."""
+    name = f"tests.robust.{new_id()}"
+
+    def receive(**kwargs) -> None: ...
+
+    async_signals.connect(done, receive, name=name, robust=True)
+    done.send(None, number=7)
+    del receive
+    gc.collect()
+    task = types.SimpleNamespace(name=name, request={HEADER: "robust"})
+    with pytest.raises(ReceiverNotFoundError, match="has died"):
+        tasks._run(task, (pack([sent[0]]),))
+
+    row = Delivery.objects.using(ledger).get()
+    assert (row.state, str(row.pk)) == ("pending", sent[0].id)
 
 
 def test_workers_that_do_not_know_a_receiver_wait_longer_for_one_that_does(ledger, send) -> None:
