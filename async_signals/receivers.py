@@ -25,18 +25,16 @@ from . import codec, registry
 from .builtin_signals import rule_of
 from .delivery import at_work, running
 from .exceptions import OutboxError, RegistrationError
-from .ids import new_id
 from .options import Options
 from .sending.changes import Save, track
 from .sending.coalescing import subject_of
 from .sending.dispatch import alias_of, dispatch
-from .sending.event import current_event
+from .sending.event import current_event, envelope_of
 from .sending.muting import is_muted
 from .sending.order import order_key
 from .sending.recursion import check_recursion
 from .sending.refusals import dispatch_refusal
 from .sending.uniqueness import unique_key
-from .wire.envelope import Envelope
 from .wire.message import Message
 
 if TYPE_CHECKING:
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from django.apps.registry import Apps
 
     from .builtin_signals import Rule
-    from .delivery import Delivery
     from .options import OptionsDict
     from .registry import Receiver
     from .sending.event import Event
@@ -229,7 +226,7 @@ class _Connection:
             fallback=options.missing == "snapshot",
         )
         path = self.path = self.path or receiver.signal_path(signal)
-        envelope = functools.partial(_envelope, receiver, event, path, encoded, cause)
+        envelope = functools.partial(envelope_of, event, receiver, path, encoded, cause)
         unique = unique_key(receiver, sender, named) if options.unique_by is not None else None
         subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
         order = order_key(receiver, sender, named) if options.order_by is not None else None
@@ -239,27 +236,6 @@ class _Connection:
         dispatch(message, alias, subject)
         if save is not None:
             save.told()
-
-
-def _envelope(
-    receiver: Receiver,
-    event: Event,
-    path: str | None,
-    encoded: dict[str, Any],
-    cause: Delivery | None,
-) -> Envelope:
-    return Envelope(
-        id=new_id(),
-        event_id=event.id,
-        receiver=receiver.name,
-        signal=path,
-        sent_at=event.sent_at,
-        sender=encoded.pop("sender", None),
-        kwargs=encoded,
-        payload_version=receiver.options.payload_version,
-        cause=cause.id if cause is not None else None,
-        chain=(*cause.chain, cause.receiver) if cause is not None else (),
-    )
 
 
 def _is_news(rule: Rule, sender: object) -> bool:

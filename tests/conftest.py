@@ -15,6 +15,7 @@ from async_signals.exceptions import DuplicateReceiverError
 from async_signals.sending.outlet import outlet
 from async_signals.wire.envelope import Envelope
 
+from .testproject import brokers
 from .testproject.routers import LedgerElsewhere
 from .testproject.services import FOUND, PORTS
 
@@ -25,6 +26,9 @@ settings.register_profile(
     "fidelity", settings.get_profile("fast"), max_examples=10_000, stateful_step_count=30
 )
 settings.load_profile("fast")
+
+
+CLOSED = 9  # A port that nobody listens on.
 
 
 def pytest_report_header() -> list[str]:
@@ -144,6 +148,14 @@ def connect():
     yield connect_for_test
     for signal, receiver, sender, uid in made:
         signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
+
+
+@pytest.fixture
+def no_broker(settings):
+    """Nobody listens where the broker should."""
+    broker = brokers.redis_broker(CLOSED, name="closed")
+    broker.make_app()
+    settings.ASYNC_SIGNALS = {"CELERY_APP": broker.app_path, "PUBLISH_TIMEOUT": 0.5}
 
 
 @pytest.fixture

@@ -25,13 +25,11 @@ from async_signals.sending import bundling, outlet
 from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference, load, pack, unbundled
-from tests.testproject import brokers
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 done, cancelled = Signal(), Signal()
 MANY = bundling.FEW + 1
-CLOSED = 9  # A port that nobody listens on.
 
 
 class Undo(Exception):
@@ -303,11 +301,8 @@ class TestSending:
         assert receive.calls == [*range(MANY)]
         assert sizes(alias) == [1] * MANY
 
-    def test_a_broker_that_is_down(self, alias, receive, settings) -> None:
+    def test_a_broker_that_is_down(self, alias, receive, settings, no_broker) -> None:
         """It waits as any delivery does, and a relay publishes it when the broker is back."""
-        broker = brokers.redis_broker(CLOSED, name="closed")
-        broker.make_app()
-        settings.ASYNC_SIGNALS = {"CELERY_APP": broker.app_path, "PUBLISH_TIMEOUT": 0.5}
         send(alias, *range(MANY))
         [row] = rows(alias)
         assert (row.state, row.publishes) == ("pending", 0)

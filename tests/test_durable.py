@@ -37,7 +37,6 @@ from async_signals.sending.outlet import outlet
 from async_signals.signals import delivery_failed
 from async_signals.wire.envelope import Reference, load, pack
 from tests.testapp.models import Article, Tag
-from tests.testproject import brokers
 from tests.testproject.celery import app
 from tests.testproject.routers import LedgerElsewhere
 
@@ -46,8 +45,6 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 done = Signal()
 NOW = Retry(initial_delay=0)
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-#: A port that nobody listens on.
-CLOSED = 9
 
 
 class Undo(Exception):
@@ -76,14 +73,6 @@ def receiver(connect, alias):
 @pytest.fixture
 def receive(receiver):
     return receiver()
-
-
-@pytest.fixture
-def no_broker(settings):
-    """Nobody listens where the broker should."""
-    broker = brokers.redis_broker(CLOSED, name="closed")
-    broker.make_app()
-    settings.ASYNC_SIGNALS = {"CELERY_APP": broker.app_path, "PUBLISH_TIMEOUT": 0.5}
 
 
 def send(alias, *numbers) -> None:

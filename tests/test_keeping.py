@@ -10,12 +10,10 @@ from django.dispatch import Signal
 
 from async_signals.ids import new_id
 from async_signals.models import Delivery
-from tests.testproject import brokers
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 signal = Signal()
-CLOSED = 9  # A port that nobody listens on.
 
 
 @pytest.fixture
@@ -45,11 +43,8 @@ def send(request):
 
 
 class TestWhereItIsSent:
-    def test_the_broker_is_down(self, ledger, receiver, send, settings) -> None:
+    def test_the_broker_is_down(self, ledger, receiver, send, no_broker) -> None:
         """It is in the ledger, and the sender sees nothing."""
-        broker = brokers.redis_broker(CLOSED, name="closed")
-        broker.make_app()
-        settings.ASYNC_SIGNALS = {"CELERY_APP": broker.app_path, "PUBLISH_TIMEOUT": 0.5}
         name = receiver()
         send(n=1)
 

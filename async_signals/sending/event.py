@@ -12,14 +12,18 @@ import collections
 import dataclasses
 import datetime as dt
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..ids import new_id
+from ..wire.envelope import Envelope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Event", "current_event"]
+    from ..delivery import Delivery
+    from ..registry import Receiver
+
+__all__ = ["Event", "current_event", "envelope_of"]
 
 #: Events remembered in a thread: as deep as receivers may send within receivers and still
 #: be told apart.
@@ -72,3 +76,25 @@ def current_event(
             events.popitem(last=False)
     event.seen.add(id(connection))
     return event
+
+
+def envelope_of(
+    event: Event,
+    receiver: Receiver,
+    path: str | None,
+    encoded: dict[str, Any],
+    cause: Delivery | None,
+) -> Envelope:
+    """Return the delivery of *event* to *receiver*; *encoded* is its sender and arguments."""
+    return Envelope(
+        id=new_id(),
+        event_id=event.id,
+        receiver=receiver.name,
+        signal=path,
+        sent_at=event.sent_at,
+        sender=encoded.pop("sender", None),
+        kwargs=encoded,
+        payload_version=receiver.options.payload_version,
+        cause=cause.id if cause is not None else None,
+        chain=(*cause.chain, cause.receiver) if cause is not None else (),
+    )

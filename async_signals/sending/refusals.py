@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from ..delivery import running
-from ..ids import new_id
-from ..wire.envelope import Envelope
+from .event import envelope_of
 from .outbox import store_refusal
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from django.dispatch import Signal
 
     from ..registry import Receiver
+    from ..wire.envelope import Envelope
     from .event import Event
 
 __all__ = ["dispatch_refusal", "refuse"]
@@ -41,19 +41,7 @@ def dispatch_refusal(
     what is secret is masked where the error quotes it. That it has failed is announced, unless
     another one that no worker ever had is being announced: that would go on without end.
     """
-    cause = running.get()
-    envelope = Envelope(
-        id=new_id(),
-        event_id=event.id,
-        receiver=receiver.name,
-        signal=_path(receiver, signal),
-        sent_at=event.sent_at,
-        sender=None,
-        kwargs={},
-        payload_version=receiver.options.payload_version,
-        cause=cause.id if cause is not None else None,
-        chain=(*cause.chain, cause.receiver) if cause is not None else (),
-    )
+    envelope = envelope_of(event, receiver, _path(receiver, signal), {}, running.get())
     refuse(receiver, envelope, exc, alias, named=named)
 
 
