@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
 from .bundling import FEW, bundle
+from .callbacks import move_forward
 from .coalescing import coalesced
 from .outbox import store
 from .outlet import outlet, publish_and_log, send
@@ -215,26 +216,13 @@ def _still_there(known: _Place | None, connection: BaseDatabaseWrapper) -> Depar
 
 
 def come_first(departure: Departure, before: Departure | None) -> None:
-    """
-    Move the last callback of the transaction before those that may prevent it.
-
-    Where one raises that is not robust, Django forgets all that come after it; the event is
-    committed all the same. Inside a ``TestCase`` callbacks stay where a test looks for them.
-    """
+    """Move its callback, the last of the transaction, before those that may prevent it."""
     connection = departure.connection
+    # All up to the one before were looked at when that came; later ones come behind it.
+    place = move_forward(connection, 0 if before is None else _last[connection][0] + 1)
+    if place is None:
+        return
     callbacks: list[Any] = connection.run_on_commit  # The stubs know two of its three columns.
-    start, end = 0, len(callbacks) - 1
-    if before is not None:  # All up to it were looked at when it came.
-        start = _last[connection][0] + 1
-    else:
-        blocks: list[Any] = connection.atomic_blocks
-        if any(block._from_testcase for block in blocks):
-            return
-    place = end
-    if start < end:
-        place = next((n for n in range(start, end) if not callbacks[n][-1]), end)
-        callbacks.insert(place, callbacks.pop())
-    # Those of ours stay where they are: later ones come behind them.
     _last[connection] = place, weakref.ref(callbacks[place][1])
     if departure.is_unstored:
         _unstored[connection] = _last[connection]

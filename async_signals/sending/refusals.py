@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from ..delivery import running
+from .callbacks import move_forward
 from .event import envelope_of
 from .outbox import store_refusal
 
@@ -81,6 +82,7 @@ def refuse(
     is_known = alias in connections  # Perhaps that is the very reason.
     if receiver.options.on_commit and is_known and connections[alias].in_atomic_block:
         transaction.on_commit(record, using=alias, robust=True)
+        move_forward(connections[alias])
     else:
         record()
 
