@@ -26,9 +26,15 @@ __all__ = ["insert_claim", "write_receipt"]
 
 _TABLE = Claim._meta.db_table
 _COLUMNS = "id, receiver, done, expires_at, started_at, worker, process, envelope"
+#: By vendor: the place of an id among the values.
+_PLACE = {"postgresql": "%s::uuid", "mysql": "%s", "sqlite": "%s"}
 
-#: Ends the statement's own transaction without waiting for the disk.
-_QUICKLY = "WITH quickly AS MATERIALIZED (SELECT SET_CONFIG('synchronous_commit', 'off', true)) "
+#: By what a statement writes in ``done``: the same, and that its transaction, which is its own,
+#: does not wait for the disk. PostgreSQL works out a row's values before it writes it.
+_QUICKLY = {
+    "FALSE": "SET_CONFIG('synchronous_commit', 'off', true) <> 'off'",
+    "TRUE": "SET_CONFIG('synchronous_commit', 'off', true) = 'off'",
+}
 
 
 def insert_claim(
@@ -44,15 +50,11 @@ def insert_claim(
     connection = connections[using]
     vendor, lease = connection.vendor, get_settings().lease
     now, later = CLOCKS[vendor]
-    key = "%s::uuid" if vendor == "postgresql" else "%s"
-    values = f"{key}, %s, FALSE, {later}, {now}, %s, %s, %s"
-    if _may_be_quick(connection, using):
-        sql = f"{_QUICKLY}INSERT INTO {_TABLE} ({_COLUMNS}) SELECT {values} FROM quickly "
-    else:
-        ignore = "IGNORE " if vendor == "mysql" else ""
-        sql = f"INSERT {ignore}INTO {_TABLE} ({_COLUMNS}) VALUES ({values}) "
+    values = f"{_PLACE[vendor]}, %s, {_done('FALSE', vendor, using)}, {later}, {now}, %s, %s, %s"
+    ignore = "IGNORE " if vendor == "mysql" else ""
+    sql = f"INSERT {ignore}INTO {_TABLE} ({_COLUMNS}) VALUES ({values})"
     if vendor != "mysql":
-        sql += "ON CONFLICT (id) DO NOTHING"
+        sql += " ON CONFLICT (id) DO NOTHING"
     parameters = (_key(id, connection), receiver, lease, worker[:255], process, envelope)
     return execute(sql, parameters, using) == 1
 
@@ -64,11 +66,10 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
     now, later = CLOCKS[vendor]
     key = _key(id, connection)
     if vendor == "postgresql":  # Whose crash may have lost the claim.
-        values = f"%s::uuid, %s, TRUE, {later}, {now}, '', '', ''"
-        quick = _may_be_quick(connection, using)
-        source = f"SELECT {values} FROM quickly" if quick else f"VALUES ({values})"
+        done = _done("TRUE", vendor, using)
         sql = (
-            f"{_QUICKLY if quick else ''}INSERT INTO {_TABLE} AS claim ({_COLUMNS}) {source} "
+            f"INSERT INTO {_TABLE} AS claim ({_COLUMNS}) "
+            f"VALUES ({_PLACE[vendor]}, %s, {done}, {later}, {now}, '', '', '') "
             "ON CONFLICT (id) DO UPDATE SET done = TRUE, envelope = '', "
             "expires_at = EXCLUDED.expires_at WHERE NOT claim.done"
         )
@@ -82,9 +83,9 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
     return execute(sql, parameters, using) == 1
 
 
-def _may_be_quick(connection: BaseDatabaseWrapper, using: str) -> bool:
-    """Whether the statement is a transaction of its own, on a database that has a choice."""
-    return connection.vendor == "postgresql" and is_transaction_of_its_own(using)
+def _done(value: str, vendor: str, using: str) -> str:
+    is_quick = vendor == "postgresql" and is_transaction_of_its_own(using)
+    return _QUICKLY[value] if is_quick else value
 
 
 def _key(id: str, connection: BaseDatabaseWrapper) -> Any:  # noqa: A002
