@@ -216,10 +216,11 @@ class _Connection:
         cause = running.get()
         if cause is not None:
             check_recursion(receiver.name, cause)
-        dropped = rule.left_out | options.exclude
         arguments = {"sender": sender, **named}
+        for dropped in rule.left_out | options.exclude:
+            arguments.pop(dropped, None)
         encoded = codec.encode(
-            {key: value for key, value in arguments.items() if key not in dropped},
+            arguments,
             receiver=receiver.name,
             instance=options.instance,
             gone=rule.deletes,

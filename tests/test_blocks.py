@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from async_signals.ids import new_id
 from async_signals.models import Delivery, Event
 from async_signals.sending import bundling, departures
-from async_signals.wire.envelope import load, unbundled
+from async_signals.wire.envelope import unbundled
 from tests.testapp.models import Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -195,7 +195,7 @@ def test_what_is_committed_leaves_once(ledger, names, published, program, undone
         if row.state == "failed":
             failed[names[row.receiver]] += 1
         else:
-            stored[names[row.receiver]] += [load(text) for text in unbundled(row.envelope)]
+            stored[names[row.receiver]] += unbundled(row.envelope)
     travelling = [each for message in published for each in message.deliveries]
     for message in published:
         if not message.is_reference:

@@ -119,7 +119,7 @@ class TestSending:
 
         [row] = rows(alias)
         assert (row.size, row.state, row.receiver) == (MANY, "published", receive.receiver_name)
-        assert [load(text).kwargs["n"] for text in unbundled(row.envelope)] == [*range(MANY)]
+        assert [each.kwargs["n"] for each in unbundled(row.envelope)] == [*range(MANY)]
         [message] = published
         assert [each.id for each in message.deliveries] == [str(row.pk)]
         assert Event.objects.using(alias).count() == 1
@@ -203,7 +203,7 @@ class TestSending:
                 raise Undo
             send(alias, 7)
         [row] = rows(alias)
-        sent = [load(text).kwargs["n"] for text in unbundled(row.envelope)]
+        sent = [each.kwargs["n"] for each in unbundled(row.envelope)]
         assert sent == [*range(MANY), 7]
 
     @pytest.mark.parametrize("place", [0, MANY // 2, MANY])
@@ -222,7 +222,7 @@ class TestSending:
 
         left = {row.state: row for row in rows(alias)}
         assert "'text'" in left["failed"].reason
-        sent = [load(text).kwargs["n"] for text in unbundled(left["published"].envelope)]
+        sent = [each.kwargs["n"] for each in unbundled(left["published"].envelope)]
         assert sent == [*range(3 * MANY)]
 
     def test_a_log_that_sends(self, alias, receive, published, settings) -> None:
@@ -242,7 +242,7 @@ class TestSending:
         finally:
             logger.removeHandler(audit)
         kept = {row.state: row for row in rows(alias) if row.size > 1 or row.state == "failed"}
-        sent = [load(text).kwargs["n"] for text in unbundled(kept["published"].envelope)]
+        sent = [each.kwargs["n"] for each in unbundled(kept["published"].envelope)]
         assert sent == [*range(MANY)]
         assert "'text'" in kept["failed"].reason
 
@@ -502,7 +502,7 @@ class TestPeople:
         receive = receiver(expires=60)
         send(alias, *range(MANY))
         [bundle] = rows(alias)
-        an_hour_ago = load(unbundled(bundle.envelope)[0]).sent_at.isoformat()
+        an_hour_ago = unbundled(bundle.envelope)[0].sent_at.isoformat()
         old = bundle.envelope.replace(an_hour_ago[:13], "2020-01-01T00")
         Delivery.objects.using(alias).update(envelope=old, state="failed", due_at=None)
         operations.retry(Filter(state="failed"), by="test", using=alias)

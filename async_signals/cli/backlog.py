@@ -10,7 +10,7 @@ from .. import executor, registry
 from ..exceptions import DeliveryError
 from ..ledger import aliases, silent
 from ..models import LIVE_STATES, Delivery, State
-from ..wire.envelope import load, unbundled
+from ..wire.envelope import unbundled
 
 if TYPE_CHECKING:
     import uuid
@@ -45,11 +45,11 @@ class Backlog:
     problems: collections.Counter[Problem] = dataclasses.field(default_factory=collections.Counter)
     first: dict[Problem, uuid.UUID] = dataclasses.field(default_factory=dict)
 
-    def add(self, problem: Problem, key: uuid.UUID) -> None:
-        """Count one more delivery; beyond ``NAMED`` kinds only in the sum."""
-        self.undeliverable += 1
+    def add(self, problem: Problem, key: uuid.UUID, number: int = 1) -> None:
+        """Count *number* more deliveries; beyond ``NAMED`` kinds only in the sum."""
+        self.undeliverable += number
         if problem in self.first or len(self.first) < NAMED:
-            self.problems[problem] += 1
+            self.problems[problem] += number
             self.first.setdefault(problem, key)
 
 
@@ -58,8 +58,7 @@ def check(terminal: Terminal) -> int:
     found = Backlog()
     for database in aliases():
         for row in _rows(database):
-            for text in unbundled(row.envelope):
-                _look(row, text, database, found)
+            _look(row, database, found)
     unasked = silent()
     code = PROBLEMS if found.undeliverable or unasked else WELL
     terminal.document(
@@ -82,7 +81,7 @@ def check(terminal: Terminal) -> int:
 def _rows(database: str) -> Iterator[Delivery]:
     """Yield what has an envelope and is not done, a chunk at a time: drivers buffer a result."""
     rows = Delivery.objects.using(database).filter(state__in=(State.FAILED, *LIVE_STATES))
-    rows = rows.exclude(envelope="").only("receiver", "envelope").order_by("pk")
+    rows = rows.exclude(envelope="").only("receiver", "envelope", "size").order_by("pk")
     for kind, chunk in ((rows.filter(size=1), CHUNK), (rows.filter(size__gt=1), BUNDLES)):
         some = list(kind[:chunk])
         while some:
@@ -90,17 +89,21 @@ def _rows(database: str) -> Iterator[Delivery]:
             some = list(kind.filter(pk__gt=some[-1].pk)[:chunk])
 
 
-def _look(row: Delivery, text: str, database: str, found: Backlog) -> None:
-    found.checked += 1
+def _look(row: Delivery, database: str, found: Backlog) -> None:
+    found.checked += row.size
     try:
-        reason = executor.rehearse(registry.get(row.receiver), load(text))
+        receiver, envelopes = registry.get(row.receiver), unbundled(row.envelope)
     except DeliveryError as exc:
-        reason = str(exc)
-    except executor.RehearsalError:
-        found.unchecked += 1
+        found.add(Problem(database, row.receiver, str(exc)), row.pk, row.size)
         return
-    if reason is not None:
-        found.add(Problem(database, row.receiver, reason), row.pk)
+    for envelope in envelopes:
+        try:
+            reason = executor.rehearse(receiver, envelope)
+        except executor.RehearsalError:
+            found.unchecked += 1
+            continue
+        if reason is not None:
+            found.add(Problem(database, row.receiver, reason), row.pk)
 
 
 def _tell(terminal: Terminal, found: Backlog, unasked: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.db import IntegrityError, transaction
 
 from ..models import Delivery
-from ..wire.envelope import Reference, unbundled
+from ..wire.envelope import Reference, dump
 from .claims import held_row, renew
 from .due import REPUBLISH, Due
 from .outgoing import Outgoing, insert_outgoing
@@ -42,8 +42,8 @@ def unpacked(run: Run) -> list[Due] | None:
 
 def _replaced(run: Run) -> bool:
     outgoing = [
-        Outgoing(envelope=envelope, text=text, wait=REPUBLISH, is_leaving=True)
-        for envelope, text in zip(run.bundled, unbundled(run.text), strict=True)
+        Outgoing(envelope=envelope, text=dump(envelope), wait=REPUBLISH, is_leaving=True)
+        for envelope in run.bundled
     ]
     with transaction.atomic(using=run.using):
         if not renew(run):  # It locks the row: nobody can take the claim away any more.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..exceptions import EnvelopeError
 from ..models import Delivery
-from ..wire.envelope import load, unbundled
+from ..wire.envelope import unbundled
 from .records import delivery_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def chains_of(ids: Collection[Any], using: str) -> dict[str, tuple[str, ...]]:
     chains = {}
     for pk, envelope in rows.values_list("pk", "envelope"):
         with contextlib.suppress(EnvelopeError):  # Nobody can run it, either.
-            chains[str(pk)] = load(unbundled(envelope)[0]).chain
+            chains[str(pk)] = unbundled(envelope)[0].chain
     return chains
 
 

@@ -125,7 +125,7 @@ def _claimed(reference: Reference, worker: str) -> bool:
 def _run_of(reference: Reference) -> Run:
     row = Delivery._base_manager.using(reference.using).get(pk=reference.id)
     if row.size > 1:
-        bundled = tuple(load(text) for text in unbundled(row.envelope))
+        bundled = tuple(unbundled(row.envelope))
         itself = dataclasses.replace(bundled[0], id=reference.id)
         return dataclasses.replace(run_of(row, itself, reference.using), bundled=bundled)
     order = key_of(reference.id, reference.using) if reference.ordered else None

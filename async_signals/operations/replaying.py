@@ -16,7 +16,7 @@ from ..ledger import alias
 from ..ledger.clock import Now
 from ..ledger.payloads import mask_of, payload_of
 from ..models import LIVE_STATES, Delivery, Operation, State
-from ..wire.envelope import bundled, dump, load, unbundled
+from ..wire.envelope import bundled, dump, unbundled
 from .frozen_set import freeze
 from .receivers import receiver_called
 from .record import Item, author, begin, draft, run
@@ -142,7 +142,7 @@ def _repeat(
         why = "left: its envelope was not kept"
     else:
         try:
-            envelopes = [load(text) for text in unbundled(row.envelope)]
+            envelopes = unbundled(row.envelope)
         except EnvelopeError as exc:
             why = f"left: {exc}"
     if why:

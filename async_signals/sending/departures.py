@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
-from .bundling import FEW, bundle
+from .bundling import FEW, bundle, seal_together
 from .callbacks import move_forward
 from .coalescing import coalesced
 from .outbox import store
@@ -85,10 +85,10 @@ class Departure:
         self.parts.append((message, None))
 
     def _gather(self) -> None:
+        self.parts = seal_together(self.parts)
         for message, _ in self.parts:
             with contextlib.suppress(MessageTooLargeError):
                 message.seal()
-        self.parts = bundle(self.parts)
 
     def seal(self) -> None:
         """Seal what was sent; record what cannot be."""

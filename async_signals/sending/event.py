@@ -8,7 +8,6 @@ next call to a connection that was called already is the next event.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import datetime as dt
 import threading
@@ -55,7 +54,7 @@ class _Memory(threading.local):
     """
 
     def __init__(self) -> None:
-        self.events: collections.OrderedDict[tuple[int, ...], Event] = collections.OrderedDict()
+        self.events: dict[tuple[int, ...], Event] = {}  #: In their order.
 
 
 _memory = _Memory()
@@ -68,13 +67,14 @@ def current_event(
     key = (id(signal), id(sender), *map(id, named.values()))
     events = _memory.events
     event = events.get(key)
-    if event is None or id(connection) in event.seen:
-        event = Event(dt.datetime.now(dt.UTC), set())
-        events[key] = event
-        events.move_to_end(key)
-        if len(events) > MEMORY:
-            events.popitem(last=False)
-    event.seen.add(id(connection))
+    if event is not None and id(connection) not in event.seen:
+        event.seen.add(id(connection))
+        return event
+    event = Event(dt.datetime.now(dt.UTC), {id(connection)})
+    events.pop(key, None)  # The latest stands last.
+    events[key] = event
+    if len(events) > MEMORY:
+        del events[next(iter(events))]
     return event
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from ..conf import get_settings
 from ..exceptions import MessageTooLargeError
 from ..ids import new_id
-from .envelope import Envelope, Reference, bundled, seal
+from .envelope import Envelope, Reference, seal
 from .signing import SIGNATURE, sign
 
 if TYPE_CHECKING:
@@ -56,9 +56,16 @@ class Message:
         return bool(self._text)
 
     @property
+    def length(self) -> int:
+        """Characters of its text; 0: it is not written."""
+        return len(self._text)
+
+    @property
     def envelopes(self) -> tuple[Envelope, ...]:
         """The deliveries that travel whole."""
-        return () if self.is_reference else cast("tuple[Envelope, ...]", self.deliveries)
+        deliveries = self.deliveries
+        is_reference = isinstance(deliveries[0], Reference)
+        return () if is_reference else cast("tuple[Envelope, ...]", deliveries)
 
     @property
     def is_reference(self) -> bool:
@@ -71,8 +78,14 @@ class Message:
         return cls(receiver, references)
 
     @classmethod
-    def bundle(cls, messages: Sequence[Message]) -> Message:
-        """Return one for the ledger that stands for *messages*, of one receiver and signal each."""
+    def bundle(cls, messages: Sequence[Message], text: str) -> Message:
+        """
+        Return one for the ledger that stands for *messages*, of one receiver and signal each.
+
+        Args:
+            messages: Whole ones, or bundles.
+            text: All of their deliveries, as ``bundled()`` has them.
+        """
         first = messages[0]
         [envelope] = first.envelopes
         return cls(
@@ -80,7 +93,7 @@ class Message:
             (dataclasses.replace(envelope, id=new_id()),),
             stored=first.stored,
             size=sum(message.size for message in messages),
-            _text=bundled(message.text for message in messages),
+            _text=text,
         )
 
     def seal(self) -> Message:
