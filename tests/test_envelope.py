@@ -44,6 +44,19 @@ class TestRoundTrip:
             ],
         }
 
+    def test_what_all_have_in_common_stands_once(self, envelope) -> None:
+        """What differs stands with each of them."""
+        other = dataclasses.replace(envelope, sender="somebody")
+
+        body = json.loads(pack([envelope, envelope]).partition(":")[2])
+        assert (body["signal"], body["sender"]) == ("shop.signals.done", None)
+        assert body["deliveries"][0].keys() == {"id", "event", "sent_at", "kwargs"}
+
+        body = json.loads(pack([envelope, other]).partition(":")[2])
+        assert body["signal"] == "shop.signals.done"
+        assert [each["sender"] for each in body["deliveries"]] == [None, "somebody"]
+        assert unpack(pack([envelope, other])) == [envelope, other]
+
 
 class TestRefused:
     @pytest.mark.parametrize("version", [None, 0, 2, "1", [1], True, 1.0])

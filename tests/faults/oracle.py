@@ -90,6 +90,9 @@ class Run:
         self.signal = MODES.get(mode) or getattr(effects, f"{mode}_happened")
         self.started = time.monotonic()
         self.slowest = 0.0  #: Seconds of the slowest send, its commit included.
+        #: What was read of the receivers' file so far, and how many bytes of it.
+        self._entries: list[dict] = []
+        self._length = 0
 
     def send(
         self,
@@ -135,12 +138,14 @@ class Run:
 
     def written(self, what: str) -> list[dict]:
         """Return the lines that receivers have written: "start" or "effect"."""
-        if not self._path.exists():
-            return []
-        lines = self._path.read_text().splitlines()
-        # What does not end so is being written, or was when its process was killed.
-        entries = [json.loads(line) for line in lines if line.endswith("}")]
-        return [entry for entry in entries if entry["what"] == what]
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._length)
+                text, newline, _ = file.read().rpartition(b"\n")  # The rest is being written.
+            self._length += len(text) + len(newline)
+            # What does not end so was being written when its process was killed.
+            self._entries += [json.loads(line) for line in text.split(b"\n") if line[-1:] == b"}"]
+        return [entry for entry in self._entries if entry["what"] == what]
 
     def effects(self) -> list[tuple[int, float]]:
         """Return number and time of each effect: of the rows, where effects happen once."""
@@ -168,7 +173,7 @@ class Run:
         committed = self.committed
         deadline = time.monotonic() + timeout
         while committed - self.delivered and time.monotonic() < deadline:
-            time.sleep(scaled(0.05, 1))  # All that was written is read at each look.
+            time.sleep(scaled(0.05, 1))
 
     def tally(self) -> Tally:
         """Count, and print the line of this run."""
