@@ -104,6 +104,31 @@ def check_databases(**kwargs: object) -> Iterable[CheckMessage]:
 
 
 @checks.register("async_signals")
+def check_autocommit(**kwargs: object) -> Iterable[CheckMessage]:
+    """E006: what is written down of deliveries is never committed."""
+    from .ledger import alias  # noqa: PLC0415  (as above)
+
+    try:
+        get_settings()
+    except ImproperlyConfigured:
+        return []  # Said by E001.
+    options = [registry.get(name).options for name in registry.names()]
+    robust = [each for each in options if each.robust]
+    used = {alias() for _ in robust} | {each.using or alias() for each in robust if each.durable}
+    return [
+        checks.Error(
+            f"the database {using!r} has 'AUTOCOMMIT': False: what a worker and a relay write down "
+            "of robust deliveries is never committed there.",
+            hint="Remove it from DATABASES; or let DATABASE_ROUTERS send the tables of "
+            "async_signals to another database.",
+            id="async_signals.E006",
+        )
+        for using in sorted(used & set(connections))
+        if not connections[using].settings_dict["AUTOCOMMIT"]
+    ]
+
+
+@checks.register("async_signals")
 def check_transactions(**kwargs: object) -> Iterable[CheckMessage]:
     """W004: rows are committed before the durable receivers of their saves hear of them."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -46,7 +45,7 @@ class TestRoundTrip:
 
     def test_what_all_have_in_common_stands_once(self, envelope) -> None:
         """What differs stands with each of them."""
-        other = dataclasses.replace(envelope, sender="somebody")
+        other = envelope._replace(sender="somebody")
 
         body = json.loads(pack([envelope, envelope]).partition(":")[2])
         assert (body["signal"], body["sender"]) == ("shop.signals.done", None)
@@ -192,7 +191,7 @@ class TestAliases:
         signal = Signal()
         old, new = names = [f"shop.{word}.{called}" for word in ("old", "new")]
         connect(signal, receive, name=new, aliases=[old])
-        wire = pack([dataclasses.replace(envelope, receiver=old, signal=None)])
+        wire = pack([envelope._replace(receiver=old, signal=None)])
 
         execute(wire, name=names[called])
         assert got == [1]
@@ -210,9 +209,7 @@ class TestSeveral:
 
         signal = Signal()
         connect(signal, receive, name="shop.receive")
-        envelopes = [
-            dataclasses.replace(envelope, signal=None, kwargs={"number": n}) for n in range(4)
-        ]
+        envelopes = [envelope._replace(signal=None, kwargs={"number": n}) for n in range(4)]
 
         with pytest.raises(ExceptionGroup) as caught:
             execute(pack(envelopes), name="shop.receive")

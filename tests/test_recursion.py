@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
 import pytest
@@ -395,7 +394,7 @@ class TestLifecycleSignals:
         name = named(first_signal, lambda **kwargs: None, "shop.receive", robust=True)
         caused, alone, unreadable = rows = [make(state, receiver=name) for _ in range(3)]
         envelope = load(caused.envelope)
-        cause = dataclasses.replace(envelope, cause=new_id(), chain=("shop.one", "shop.two"))
+        cause = envelope._replace(cause=new_id(), chain=("shop.one", "shop.two"))
         caused.envelope, unreadable.envelope = dump(cause), "{"
         caused.event.cause = unreadable.event.cause = cause.cause
         save(ledger, *rows)

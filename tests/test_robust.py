@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import dataclasses
 import datetime as dt
 import gc
 import json
@@ -14,6 +13,7 @@ import uuid
 
 import pytest
 from celery.exceptions import Reject
+from django.core import checks
 from django.db import DataError, OperationalError, connections
 from django.db.models.functions import Now
 from django.dispatch import Signal
@@ -289,7 +289,7 @@ def test_what_a_person_retries_begins_anew(send, ledger) -> None:
     Delivery.objects.using(ledger).update(state="failed", due_at=None)
     long_ago = Delivery.objects.using(ledger).get().sent_at - dt.timedelta(days=2)
     row = Delivery.objects.using(ledger).get()
-    row.envelope = dump(dataclasses.replace(load(row.envelope), sent_at=long_ago))
+    row.envelope = dump(load(row.envelope)._replace(sent_at=long_ago))
     Delivery.objects.using(ledger).update(envelope=row.envelope, sent_at=long_ago)
 
     operations.retry(Filter(receiver=name), by="ana")
@@ -397,6 +397,25 @@ def test_a_year_is_the_longest_wait(send, ledger) -> None:
         raise RetryAfter(1e15)
 
     assert run(*send(receive)) == ["retrying"]
+
+
+def test_a_database_that_commits_nothing_is_found_by_a_check(connect, monkeypatch) -> None:
+    """E006 names the database and the cure."""
+
+    def receive(**kwargs) -> None: ...
+
+    found = [each.id for each in checks.run_checks(tags=["async_signals"])]
+    assert "async_signals.E006" not in found
+    connect(done, receive, name=f"tests.robust.{new_id()}", robust=True)
+    monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+
+    [error] = [
+        each
+        for each in checks.run_checks(tags=["async_signals"])
+        if each.id == "async_signals.E006"
+    ]
+    assert "'default' has 'AUTOCOMMIT': False" in error.msg
+    assert "DATABASE_ROUTERS" in error.hint
 
 
 class TestLedgerDown:

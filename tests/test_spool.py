@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import os
 import time
@@ -37,7 +36,7 @@ def place(settings, tmp_path, monkeypatch):
 @pytest.fixture
 def made(envelope):
     """Deliveries, each with an id of its own."""
-    return [dataclasses.replace(envelope, id=new_id(), event_id=new_id()) for _ in range(2)]
+    return [envelope._replace(id=new_id(), event_id=new_id()) for _ in range(2)]
 
 
 def names(place):
@@ -118,7 +117,7 @@ class TestWriting:
 
     def test_an_id_leads_nowhere_else(self, made, place) -> None:
         """What a message says that it is cannot choose the folder."""
-        spool.spool([dataclasses.replace(made[0], id="../../x")], STANDING)
+        spool.spool([made[0]._replace(id="../../x")], STANDING)
         assert names(place) == ["______x.json"]
 
 
@@ -174,7 +173,7 @@ class TestReading:
 
     def test_what_the_ledger_refuses_is_put_aside(self, made, place, caplog, db) -> None:
         """One delivery that has no place in the ledger keeps no other from it."""
-        spool.spool([dataclasses.replace(made[0], id="0"), made[1]], STANDING)
+        spool.spool([made[0]._replace(id="0"), made[1]], STANDING)
 
         assert spool.drain() == 1
         assert names(place) == ["0.bad"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from django.dispatch import Signal
 
@@ -43,7 +41,7 @@ def got(connect):
 
 def older(envelope, version, **kwargs) -> str:
     """The message that an earlier release of the site would have sent."""
-    return pack([dataclasses.replace(envelope, payload_version=version, kwargs=kwargs)])
+    return pack([envelope._replace(payload_version=version, kwargs=kwargs)])
 
 
 class TestVersions:

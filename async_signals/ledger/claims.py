@@ -126,7 +126,7 @@ def _run_of(reference: Reference) -> Run:
     row = Delivery._base_manager.using(reference.using).get(pk=reference.id)
     if row.size > 1:
         bundled = tuple(unbundled(row.envelope))
-        itself = dataclasses.replace(bundled[0], id=reference.id)
+        itself = bundled[0]._replace(id=reference.id)
         return dataclasses.replace(run_of(row, itself, reference.using), bundled=bundled)
     order = key_of(reference.id, reference.using) if reference.ordered else None
     return run_of(row, load(row.envelope), reference.using, order=order)

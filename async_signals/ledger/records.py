@@ -6,7 +6,6 @@ Whatever belongs together is written in one transaction, and only while the clai
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
@@ -260,9 +259,7 @@ def unread(reference: Reference, failure: Failure) -> Run | None:
     if row is None:
         return None
     blank = blank_envelope(reference.id, reference.receiver, row.sent_at)
-    known = dataclasses.replace(
-        blank, event_id=str(row.event_id), replay=row.replay_of_id is not None
-    )
+    known = blank._replace(event_id=str(row.event_id), replay=row.replay_of_id is not None)
     run = run_of(row, known, using)
     with transaction.atomic(using=using):
         if not rows.update(attempts=F("attempts") + 1, **_final(failure), **_last(failure)):

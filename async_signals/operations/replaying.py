@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import operator
 import uuid
@@ -157,11 +156,11 @@ def _repeat(
 def _addressed(envelope: Envelope, target: Receiver, *, is_own: bool) -> Envelope:
     """Return the envelope for *target*; another receiver's upcasters know nothing of it."""
     version = envelope.payload_version if is_own else target.options.payload_version
-    return dataclasses.replace(envelope, receiver=target.name, payload_version=version)
+    return envelope._replace(receiver=target.name, payload_version=version)
 
 
 def _new_delivery(row: Delivery, envelopes: list[Envelope], *, is_own: bool) -> Delivery:
-    envelopes = [dataclasses.replace(each, id=new_id(), replay=True) for each in envelopes]
+    envelopes = [each._replace(id=new_id(), replay=True) for each in envelopes]
     envelope = envelopes[0]
     payload = row.payload
     # What this receiver calls sensitive was not masked for the first one. A bundle shows nothing.

@@ -58,7 +58,7 @@ def _bundled(messages: Sequence[Message]) -> str:
 
 
 def _sealed(messages: Sequence[Message]) -> str | None:
-    text = seal([envelope for message in messages for envelope in message.envelopes])
+    text = seal([message.envelopes[0] for message in messages])
     # Where all of them are no more than one may be, none is too large.
     return text if len(text) <= get_settings().max_message_size else None
 

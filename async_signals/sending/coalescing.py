@@ -162,7 +162,7 @@ def _told(message: Message, last: Save, whole: Save) -> Message:
         fallback=options.missing == "snapshot",
     )
     kwargs = envelope.kwargs | encoded
-    whole_envelope = dataclasses.replace(envelope, kwargs=kwargs)
+    whole_envelope = envelope._replace(kwargs=kwargs)
     return Message(message.receiver, (whole_envelope,), unique=message.unique).seal()
 
 

@@ -9,7 +9,6 @@ batch.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -143,7 +142,7 @@ def _is_sealed(message: Message, alias: str) -> bool:
         message.seal()
     except Exception as exc:  # noqa: BLE001  (as where it is sent: its sender sees nothing)
         [envelope] = message.envelopes
-        nothing = dataclasses.replace(envelope, sender=None, kwargs={})
+        nothing = envelope._replace(sender=None, kwargs={})
         refuse(message.receiver, nothing, exc, alias)
         return False
     return True

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..delivery import Delivery
 from ..exceptions import EnvelopeError, FutureEnvelopeError
@@ -42,10 +42,8 @@ READABLE_VERSIONS = frozenset({1})
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
-# Not frozen: one is made for each event, and that takes twice as long.
-@dataclasses.dataclass(slots=True, kw_only=True)
-class Envelope:
-    """One delivery: one event on its way to one receiver. Nobody changes one."""
+class Envelope(NamedTuple):  # One is made for each event: a frozen dataclass takes longer.
+    """One delivery: one event on its way to one receiver."""
 
     id: str  #: The delivery's; attempts of one delivery share it.
     event_id: str  #: The event's; the deliveries of one event share it.
@@ -163,11 +161,11 @@ _COMMON = ("signal", "sender")
 
 
 def _taken_out(packed: list[dict[str, Any]]) -> dict[str, Any]:
-    first, *others = packed
     common: dict[str, Any] = {}
     for name in _COMMON:
-        if others and name in first and all(each[name] == first[name] for each in others):
-            common[name] = first[name]
+        values = [each[name] for each in packed if name in each]
+        if len(packed) > 1 and values and values.count(values[0]) == len(packed):
+            common[name] = values[0]
             for each in packed:
                 del each[name]
     return common

@@ -90,7 +90,7 @@ class Message:
         [envelope] = first.envelopes
         return cls(
             first.receiver,
-            (dataclasses.replace(envelope, id=new_id()),),
+            (envelope._replace(id=new_id()),),
             stored=first.stored,
             size=sum(message.size for message in messages),
             _text=text,

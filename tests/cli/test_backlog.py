@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from django.db import OperationalError, connections
 from django.db.models.signals import post_save
@@ -67,8 +65,7 @@ def row(
     """Put a delivery with these arguments into the ledger."""
     delivery = make(state, receiver=Name.used, **fields)
     if "envelope" not in fields:
-        envelope = dataclasses.replace(
-            load(delivery.envelope),
+        envelope = load(delivery.envelope)._replace(
             signal=signal,
             kwargs=kwargs if kwargs is not None else {"number": 1},
             payload_version=version,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import time
@@ -136,7 +135,7 @@ class TestHostile:
         def envelope(**changes):
             with testing.capture() as sent:
                 run.signal.send(sender=None, run=run.id, number=1, using=USING)
-            return dataclasses.replace(sent[0], **changes)
+            return sent[0]._replace(**changes)
 
         def with_number(value: str) -> str:
             kwargs = {"run": run.id, "number": "?"}

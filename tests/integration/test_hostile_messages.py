@@ -6,7 +6,6 @@ Each is logged with the cure, no receiver runs for it, and the worker goes on.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import uuid
 
@@ -69,7 +68,7 @@ def resigned(wire: str, change) -> str:
 
 def with_number(envelope, value: str) -> str:
     """Sign *envelope* with the JSON *value* for its number."""
-    body = pack([dataclasses.replace(envelope, kwargs={"number": "?"})]).partition(":")[2]
+    body = pack([envelope._replace(kwargs={"number": "?"})]).partition(":")[2]
     return sign(body.replace('"?"', value))
 
 
@@ -82,7 +81,7 @@ UNTRUSTED = (
 class TestSignature:
     def test_forged(self, envelope, number, refused) -> None:
         """One letter of an argument is another: the signature does not fit."""
-        forged = dataclasses.replace(envelope, kwargs={"number": f"{number} changed"})
+        forged = envelope._replace(kwargs={"number": f"{number} changed"})
         signature = pack([envelope]).partition(":")[0]
 
         refused(f"{signature}:{pack([forged]).partition(':')[2]}", UNTRUSTED)
@@ -125,7 +124,7 @@ class TestVersions:
 
     def test_a_future_payload(self, envelope, refused) -> None:
         """Sent to a newer version of the receiver: kept, for a newer worker."""
-        newer = dataclasses.replace(envelope, payload_version=2)
+        newer = envelope._replace(payload_version=2)
         refused(
             pack([newer]),
             f"cannot run {APP}.plain: expected a payload of version 1 or older, got: version 2. "
@@ -193,4 +192,4 @@ class TestContent:
     )
     def test_what_does_not_exist(self, value, message, envelope, refused) -> None:
         """A class or a type that this worker has not: nothing is imported to look for it."""
-        refused(pack([dataclasses.replace(envelope, kwargs={"number": value})]), message)
+        refused(pack([envelope._replace(kwargs={"number": value})]), message)

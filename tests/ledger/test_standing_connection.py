@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import pytest
@@ -25,7 +24,7 @@ def claim(ledger, envelope):
         pytest.skip("SQLite opens files in no time: no connection is kept")
 
     def claim_one():
-        one = dataclasses.replace(envelope, id=new_id())
+        one = envelope._replace(id=new_id())
         return patiently(lambda: claims.claim(one, dump(one), worker="w@test/1"), ledger)
 
     token = at_work.set(True)
