@@ -161,11 +161,12 @@ def _has_expired(receiver: Receiver, claimed: Run) -> bool:
 
 
 def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> Run | None:
-    if receiver.name in patiently(paused, alias()):
+    using = alias()
+    if receiver.name in patiently(paused, using):
         _wait(delivery)
         return None
     if isinstance(delivery, Envelope):
-        claimed = patiently(lambda: claims.claim(delivery, dump(delivery), worker=worker), alias())
+        claimed = patiently(lambda: claims.claim(delivery, dump(delivery), worker=worker), using)
         if claimed is None:
             _bury(delivery.id)
         return claimed

@@ -195,7 +195,7 @@ def test_what_is_committed_leaves_once(ledger, names, published, program, undone
         if row.state == "failed":
             failed[names[row.receiver]] += 1
         else:
-            stored[names[row.receiver]] += unbundled(row.envelope)
+            stored[names[row.receiver]] += unbundled(row.envelope, row.size)
     travelling = [each for message in published for each in message.deliveries]
     for message in published:
         if not message.is_reference:

@@ -15,7 +15,10 @@ from django.dispatch import Signal
 from django.test import Client, TestCase, TransactionTestCase
 
 from async_signals import MessageTooLargeError, testing
+from async_signals.ids import new_id
+from async_signals.models import Delivery
 from async_signals.sending.outlet import outlet
+from async_signals.signals import delivery_failed
 from tests.testapp.models import Article, Tag
 from tests.testproject.celery import app
 
@@ -507,3 +510,44 @@ class TestComingFirst:
         with transaction.atomic():
             signal.send(None, number=1)
         assert published == [1]
+
+    @pytest.mark.parametrize("durable", [False, True])
+    def test_what_cannot_be_sent(self, connect, durable) -> None:
+        """Its failure is recorded and told of, whatever callbacks of the site's raise."""
+        signal, told = Signal(), []
+
+        def receive(**kwargs): ...
+
+        def hear(delivery, **kwargs):
+            told.append(delivery.id)
+
+        def explode():
+            raise LookupError
+
+        connect(signal, receive, name=f"tests.first.{new_id()}", robust=True, durable=durable)
+        delivery_failed.connect(hear)
+        try:
+            with pytest.raises(LookupError), transaction.atomic():
+                transaction.on_commit(explode)
+                for _ in range(3):
+                    signal.send(None, bad=object())
+        finally:
+            delivery_failed.disconnect(hear)
+        rows = Delivery.objects.filter(state="failed", pk__in=told)
+        assert len(told) == rows.count() == 3
+
+    def test_callbacks_that_are_called_at_once(self, connect, monkeypatch) -> None:
+        """Where a site's test puts a function of its own in Django's place, nothing is moved."""
+        signal, called = Signal(), []
+
+        def receive(**kwargs): ...
+
+        connect(signal, receive, name=f"tests.first.{new_id()}", robust=True)
+        with transaction.atomic():
+            transaction.on_commit(lambda: called.append("first"))
+            transaction.on_commit(lambda: called.append("second"), robust=True)
+            with monkeypatch.context() as patch:
+                patch.setattr(transaction, "on_commit", lambda call, **options: call())
+                signal.send(None, bad=object())
+                signal.send(None, number=1)
+        assert called == ["first", "second"]

@@ -92,7 +92,7 @@ def _rows(database: str) -> Iterator[Delivery]:
 def _look(row: Delivery, database: str, found: Backlog) -> None:
     found.checked += row.size
     try:
-        receiver, envelopes = registry.get(row.receiver), unbundled(row.envelope)
+        receiver, envelopes = registry.get(row.receiver), unbundled(row.envelope, row.size)
     except DeliveryError as exc:
         found.add(Problem(database, row.receiver, str(exc)), row.pk, row.size)
         return

@@ -25,9 +25,9 @@ def chains_of(ids: Collection[Any], using: str) -> dict[str, tuple[str, ...]]:
         return {}
     rows = Delivery._base_manager.using(using).filter(pk__in=ids, event__cause__isnull=False)
     chains = {}
-    for pk, envelope in rows.values_list("pk", "envelope"):
+    for pk, envelope, size in rows.values_list("pk", "envelope", "size"):
         with contextlib.suppress(EnvelopeError):  # Nobody can run it, either.
-            chains[str(pk)] = unbundled(envelope)[0].chain
+            chains[str(pk)] = unbundled(envelope, size)[0].chain
     return chains
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F
 
 from ..conf import get_settings
@@ -76,14 +76,15 @@ def claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
         DatabaseError: The ledger cannot be reached: nothing is known of the delivery.
     """
     using = alias()
-    open_standing(using)
+    connection = connections[using]
+    open_standing(connection)
     is_first = insert_claim(
         envelope.id,
         receiver=envelope.receiver,
         worker=worker,
         process=this_process(),
         envelope=text,
-        using=using,
+        connection=connection,
     )
     if not is_first:
         return None
@@ -125,7 +126,7 @@ def _claimed(reference: Reference, worker: str) -> bool:
 def _run_of(reference: Reference) -> Run:
     row = Delivery._base_manager.using(reference.using).get(pk=reference.id)
     if row.size > 1:
-        bundled = tuple(unbundled(row.envelope))
+        bundled = tuple(unbundled(row.envelope, row.size))
         itself = bundled[0]._replace(id=reference.id)
         return dataclasses.replace(run_of(row, itself, reference.using), bundled=bundled)
     order = key_of(reference.id, reference.using) if reference.ordered else None

@@ -27,11 +27,11 @@ def patiently(write: Callable[[], T], using: str) -> T:
     Raises:
         DatabaseError: What the last try raised.
     """
-    connection = connections[using]
     for pause in PAUSES:
         try:
             return write()
         except (OperationalError, InterfaceError, InternalError):  # The last: it is read-only.
+            connection = connections[using]
             if connection.in_atomic_block:
                 raise  # The transaction around it is lost, whoever opened it.
             connection.close()

@@ -25,6 +25,9 @@ class PreparedStatements:
     """
 
     def __init__(self, connection: Connection[Any]) -> None:
+        from psycopg import errors, pq  # noqa: PLC0415  (a driver that a site may not have)
+
+        self._errors, self._pq = errors, pq
         self._server = connection.pgconn
         self._names: dict[str, bytes] = {}
 
@@ -56,8 +59,7 @@ class PreparedStatements:
         return name
 
     def _check(self, result: Any) -> None:
-        from psycopg import errors, pq  # noqa: PLC0415  (a driver that a site may not have)
-
+        errors, pq = self._errors, self._pq
         if self._server.status != pq.ConnStatus.OK:  # No code tells that it is an operational one.
             raise errors.OperationalError(result.get_error_message())
         if result.status != pq.ExecStatus.COMMAND_OK:

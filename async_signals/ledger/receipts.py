@@ -17,7 +17,7 @@ from django.db import connections
 from ..conf import get_settings
 from ..models import Claim
 from .clock import CLOCKS
-from .standing_connection import execute, is_transaction_of_its_own
+from .standing_connection import execute
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -44,19 +44,18 @@ def insert_claim(
     worker: str,
     process: str,
     envelope: str,
-    using: str,
+    connection: BaseDatabaseWrapper,
 ) -> bool:
     """Claim a delivery for as long as a lease; False: it was claimed before."""
-    connection = connections[using]
     vendor, lease = connection.vendor, get_settings().lease
     now, later = CLOCKS[vendor]
-    values = f"{_PLACE[vendor]}, %s, {_done('FALSE', vendor, using)}, {later}, {now}, %s, %s, %s"
+    values = f"{_PLACE[vendor]}, %s, {_done('FALSE', connection)}, {later}, {now}, %s, %s, %s"
     ignore = "IGNORE " if vendor == "mysql" else ""
     sql = f"INSERT {ignore}INTO {_TABLE} ({_COLUMNS}) VALUES ({values})"
     if vendor != "mysql":
         sql += " ON CONFLICT (id) DO NOTHING"
     parameters = (_key(id, connection), receiver, lease, worker[:255], process, envelope)
-    return execute(sql, parameters, using) == 1
+    return execute(sql, parameters, connection) == 1
 
 
 def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
@@ -66,7 +65,7 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
     now, later = CLOCKS[vendor]
     key = _key(id, connection)
     if vendor == "postgresql":  # Whose crash may have lost the claim.
-        done = _done("TRUE", vendor, using)
+        done = _done("TRUE", connection)
         sql = (
             f"INSERT INTO {_TABLE} AS claim ({_COLUMNS}) "
             f"VALUES ({_PLACE[vendor]}, %s, {done}, {later}, {now}, '', '', '') "
@@ -80,11 +79,11 @@ def write_receipt(id: str, *, receiver: str, using: str) -> bool:  # noqa: A002
             "WHERE id = %s AND NOT done"
         )
         parameters = (keep, key)
-    return execute(sql, parameters, using) == 1
+    return execute(sql, parameters, connection) == 1
 
 
-def _done(value: str, vendor: str, using: str) -> str:
-    is_quick = vendor == "postgresql" and is_transaction_of_its_own(using)
+def _done(value: str, connection: BaseDatabaseWrapper) -> str:
+    is_quick = connection.vendor == "postgresql" and not connection.in_atomic_block
     return _QUICKLY[value] if is_quick else value
 
 

@@ -13,7 +13,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
-from django.db import InterfaceError, InternalError, OperationalError, connections
+from django.db import InterfaceError, InternalError, OperationalError
 
 from ..delivery import at_work
 from .prepared import PreparedStatements
@@ -21,39 +21,39 @@ from .prepared import PreparedStatements
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["execute", "is_transaction_of_its_own", "open_standing"]
+__all__ = ["execute", "open_standing"]
 
 #: By process and alias: a fork must not use its parent's.
 _standing: dict[tuple[int, str], _Standing] = {}
 
 
-def execute(sql: str, parameters: tuple[Any, ...], using: str) -> int:
+def execute(sql: str, parameters: tuple[Any, ...], site: BaseDatabaseWrapper) -> int:
     """
     Execute one statement, and return the number of rows that it has changed.
+
+    Args:
+        sql: With ``%s`` for each parameter.
+        parameters: As many.
+        site: The site's own connection to the database, which is used where no other one stands.
 
     Raises:
         DatabaseError: As any cursor.
     """
-    standing = _standing_for(using)
+    standing = _standing_beside(site)
     if standing is not None:
         return standing.execute(sql, parameters)
-    with connections[using].cursor() as cursor:
+    with site.cursor() as cursor:
         cursor.execute(sql, parameters)
         return int(cursor.rowcount)
 
 
-def is_transaction_of_its_own(using: str) -> bool:
-    """Whether a statement that is executed now stands alone."""
-    return not connections[using].in_atomic_block
-
-
-def open_standing(using: str) -> None:
+def open_standing(site: BaseDatabaseWrapper) -> None:
     """Give this process such a connection, where it helps: in a worker's own main thread."""
-    key = os.getpid(), using
+    key = os.getpid(), site.alias
     # Pools of threads and greenlets would keep one for each; SQLite opens files in no time.
     is_process = at_work.get() and threading.current_thread() is threading.main_thread()
-    if is_process and key not in _standing and connections[using].vendor != "sqlite":
-        _standing[key] = _Standing(connections[using])
+    if is_process and key not in _standing and site.vendor != "sqlite":
+        _standing[key] = _Standing(site)
 
 
 class _Standing:
@@ -90,11 +90,11 @@ class _Standing:
             return self._statements.execute(sql, parameters)
 
 
-def _standing_for(using: str) -> _Standing | None:
+def _standing_beside(site: BaseDatabaseWrapper) -> _Standing | None:
     """Return the one that is used here: not outside of tasks, nor beside a transaction."""
-    standing = _standing.get((os.getpid(), using))
-    is_used = standing is not None and at_work.get() and not connections[using].in_atomic_block
-    return standing if is_used else None
+    if site.in_atomic_block or not at_work.get():
+        return None
+    return _standing.get((os.getpid(), site.alias))
 
 
 def _has_psycopg_3() -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from ..announcing import announce
+from ..callbacks import move_forward
 from ..signals import delivery_failed
 
 if TYPE_CHECKING:
@@ -34,3 +35,4 @@ def tell_failed(envelopes: Sequence[Envelope], failure: Failure, using: str) -> 
 
     # A plain function: Django 5.2 and 6.0 cannot log what a partial raises.
     transaction.on_commit(tell, using=using, robust=True)
+    move_forward(connections[using], tell)

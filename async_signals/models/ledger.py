@@ -95,7 +95,7 @@ class Delivery(models.Model):
     retried_at = models.DateTimeField(_("retried at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
     #: What is needed to deliver: the envelope's JSON, encrypted where there are keys; of a bundle
-    #: all of them, one a line.
+    #: all of them, in lines of one or more.
     envelope = models.TextField(_("envelope"), blank=True)
     payload = models.TextField(_("payload"), blank=True)  #: For people: JSON, masked.
     exception = models.CharField(_("exception"), max_length=255, blank=True)  #: The last one's.

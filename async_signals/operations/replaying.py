@@ -141,7 +141,7 @@ def _repeat(
         why = "left: its envelope was not kept"
     else:
         try:
-            envelopes = unbundled(row.envelope)
+            envelopes = unbundled(row.envelope, row.size)
         except EnvelopeError as exc:
             why = f"left: {exc}"
     if why:

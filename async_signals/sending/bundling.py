@@ -60,7 +60,7 @@ def _bundled(messages: Sequence[Message]) -> str:
 def _sealed(messages: Sequence[Message]) -> str | None:
     text = seal([message.envelopes[0] for message in messages])
     # Where all of them are no more than one may be, none is too large.
-    return text if len(text) <= get_settings().max_message_size else None
+    return text if len(text) <= min(get_settings().max_message_size, MOST_TEXT) else None
 
 
 def _merged(

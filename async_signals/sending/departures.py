@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
+from ..callbacks import callback_at, last_of_ours, move_forward
 from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
 from .bundling import FEW, bundle, seal_together
-from .callbacks import move_forward
 from .coalescing import coalesced
 from .outbox import store
 from .outlet import outlet, publish_and_log, send
 from .refusals import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
+    from ..callbacks import Place
     from ..wire.message import Message
     from .coalescing import Part, Subject
 
@@ -34,7 +35,7 @@ __all__ = [
     "come_first",
     "forget",
     "gathered",
-    "last_of_ours",
+    "last_departure",
     "living",
     "that_takes_more",
     "wait",
@@ -88,6 +89,7 @@ class Departure:
         for message, _ in self.parts:
             with contextlib.suppress(MessageTooLargeError):
                 message.seal()
+        self.parts = bundle(self.parts)
 
     def seal(self) -> None:
         """Seal what was sent; record what cannot be."""
@@ -185,14 +187,15 @@ def forget(connection: BaseDatabaseWrapper, since: int) -> None:
     ]
 
 
-def last_of_ours(connection: BaseDatabaseWrapper) -> Departure | None:
-    """Return the last departure of the open transaction; None: none, or a rollback took it."""
-    return _still_there(_last.get(connection), connection)
+def last_departure(connection: BaseDatabaseWrapper) -> Departure | None:
+    """Return the last one of the open transaction; None: none, or a rollback took it."""
+    return _departure_of(last_of_ours(connection))
 
 
 def that_takes_more(connection: BaseDatabaseWrapper) -> Departure | None:
     """Return the departure with which what is to be stored at the commit, too, shares its fate."""
-    departure = _still_there(_unstored.get(connection), connection)
+    place = _unstored.get(connection)
+    departure = None if place is None else _departure_of(callback_at(place, connection))
     is_it = (
         departure is not None
         and departure.is_unstored
@@ -202,29 +205,16 @@ def that_takes_more(connection: BaseDatabaseWrapper) -> Departure | None:
     return departure if is_it else None
 
 
-def _still_there(known: _Place | None, connection: BaseDatabaseWrapper) -> Departure | None:
-    if known is None:
-        return None
-    place, reference = known
-    callback: Any = reference()
-    callbacks = connection.run_on_commit
-    if callback is None or place >= len(callbacks) or callbacks[place][1] is not callback:
-        return None
+def _departure_of(callback: object) -> Departure | None:
     departure = getattr(callback, "__self__", None)
-    return departure if type(departure) is Departure else None  # Somebody may have wrapped it.
+    return departure if type(departure) is Departure else None
 
 
-def come_first(departure: Departure, before: Departure | None) -> None:
-    """Move its callback, the last of the transaction, before those that may prevent it."""
-    connection = departure.connection
-    # All up to the one before were looked at when that came; later ones come behind it.
-    place = move_forward(connection, 0 if before is None else _last[connection][0] + 1)
-    if place is None:
-        return
-    callbacks: list[Any] = connection.run_on_commit  # The stubs know two of its three columns.
-    _last[connection] = place, weakref.ref(callbacks[place][1])
-    if departure.is_unstored:
-        _unstored[connection] = _last[connection]
+def come_first(departure: Departure, leave: Callable[[], None]) -> None:
+    """Move *leave*, its callback, before those that may prevent it."""
+    place = move_forward(departure.connection, leave)
+    if place is not None and departure.is_unstored:
+        _unstored[departure.connection] = place
 
 
 def wait(departure: Departure, *, is_first: bool) -> None:
@@ -244,9 +234,5 @@ def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]
 _waiting: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[Departure]]] = (
     weakref.WeakKeyDictionary()
 )
-#: A place in Django's list, and the callback there: weakly, as what a rollback drops must be gone.
-_Place: TypeAlias = tuple[int, "weakref.ref[Any]"]
-#: That of the last callback of ours, before which none may prevent it.
-_last: weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Place] = weakref.WeakKeyDictionary()
-#: That of the last one that is to be stored at the commit.
-_unstored: weakref.WeakKeyDictionary[BaseDatabaseWrapper, _Place] = weakref.WeakKeyDictionary()
+#: The place of the last one that is to be stored at the commit.
+_unstored: weakref.WeakKeyDictionary[BaseDatabaseWrapper, Place] = weakref.WeakKeyDictionary()

@@ -17,7 +17,7 @@ from .departures import (
     come_first,
     forget,
     gathered,
-    last_of_ours,
+    last_departure,
     living,
     that_takes_more,
     wait,
@@ -66,7 +66,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         message.seal()
         if is_durable:
             store([message], alias)
-    before = last_of_ours(connection)
+    before = last_departure(connection)
     departure = Departure(message, subject, connection, before)
     departure.is_unstored = is_unstored
     leave = departure.leave
@@ -78,7 +78,7 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         else:  # Somebody has put something else in its place: nobody could tell that it lives.
             departure.store()
     if not departure.runs_receivers:
-        come_first(departure, before)
+        come_first(departure, leave)
     wait(departure, is_first=before is None)
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.db import connections, transaction
 
+from ..callbacks import move_forward
 from ..delivery import running
-from .callbacks import move_forward
 from .event import envelope_of
 from .outbox import store_refusal
 
@@ -82,7 +82,7 @@ def refuse(
     is_known = alias in connections  # Perhaps that is the very reason.
     if receiver.options.on_commit and is_known and connections[alias].in_atomic_block:
         transaction.on_commit(record, using=alias, robust=True)
-        move_forward(connections[alias])
+        move_forward(connections[alias], record)
     else:
         record()
 

@@ -132,13 +132,7 @@ def load(text: str) -> Envelope:
     Raises:
         EnvelopeError: As ``unpack()``.
     """
-    found = _stored(text)
-    if len(found) != 1:
-        raise EnvelopeError(
-            f"cannot read the stored envelope: expected one delivery, got: {len(found)}. "
-            "Discard the delivery, or restore its row."
-        )
-    return found[0]
+    return unbundled(text, 1)[0]
 
 
 def bundled(texts: Iterable[str]) -> str:
@@ -146,29 +140,41 @@ def bundled(texts: Iterable[str]) -> str:
     return "\n".join(texts)  # Which is in none of them.
 
 
-def unbundled(text: str) -> list[Envelope]:
-    """Read the deliveries of a bundle, or the only one; raises as ``load()``."""
-    return [envelope for line in text.split("\n") for envelope in _stored(line)]
-
-
-def _stored(text: str) -> list[Envelope]:
-    read = _read(decrypted(text), "stored envelope")
-    return [each for each in read if isinstance(each, Envelope)]
+def unbundled(text: str, size: int) -> list[Envelope]:
+    """Read the *size* deliveries of a bundle, or the only one; raises as ``load()``."""
+    read = [each for line in text.split("\n") for each in _read(decrypted(line), "stored envelope")]
+    found = [each for each in read if isinstance(each, Envelope)]
+    if len(found) != size:
+        raise EnvelopeError(
+            f"cannot read the stored envelope: expected deliveries: {size}, got: {len(found)}. "
+            "Discard the delivery, or restore its row."
+        )
+    return found
 
 
 #: What stands once in a message, where all of its deliveries have it in common.
 _COMMON = ("signal", "sender")
 
 
-def _taken_out(packed: list[dict[str, Any]]) -> dict[str, Any]:
+def _taken_out(packed: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Remove from *packed* what all have in common, and return it."""
     common: dict[str, Any] = {}
+    if len(packed) == 1:
+        return common
     for name in _COMMON:
         values = [each[name] for each in packed if name in each]
-        if len(packed) > 1 and values and values.count(values[0]) == len(packed):
+        if values and _is_exact(values[0]) and values.count(values[0]) == len(packed):
             common[name] = values[0]
             for each in packed:
                 del each[name]
     return common
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether all that equals *value*, a signal or a sender, is the same: 1 equals True."""
+    return (
+        value is None or type(value) is str or (type(value) is dict and value.get("$") == "class")
+    )
 
 
 def _packed(delivery: Envelope | Reference) -> dict[str, Any]:
@@ -214,9 +220,7 @@ def _read(body: str, what: str) -> list[Envelope | Reference]:
         ) from None
 
 
-def _unpacked(receiver: str, delivery: Any) -> Envelope | Reference:
-    if type(delivery) is not dict:
-        raise TypeError
+def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:
     if "epoch" in delivery:
         ordered = delivery.get("ordered", False)
         values = delivery["id"], delivery["epoch"], delivery["using"], ordered

@@ -56,7 +56,7 @@ def no_claim(patch: Patch) -> None:
             worker=worker,
             process=claims.this_process(),
             envelope=text,
-            using=using,
+            connection=claims.connections[using],
         )
         return claims.Run(envelope=envelope, text=text, using=using, worker=worker)
 

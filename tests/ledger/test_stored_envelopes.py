@@ -8,7 +8,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from async_signals import EnvelopeError
-from async_signals.wire.envelope import dump, load, pack
+from async_signals.wire.envelope import Reference, bundled, dump, load, pack, seal, unbundled
 
 
 def test_what_is_stored_is_read_again(envelope) -> None:
@@ -49,6 +49,18 @@ def test_rubbish_is_refused(text) -> None:
         load(text)
 
 
+def test_a_bundle_of_another_size(envelope) -> None:
+    """A row that says how many it stands for, and has others, is refused as damaged."""
+    text = bundled([dump(envelope), seal([envelope, envelope])])
+    assert unbundled(text, 3) == [envelope] * 3
+    for size in (1, 2, 4):
+        with pytest.raises(EnvelopeError, match=f"expected deliveries: {size}, got: 3"):
+            unbundled(text, size)
+    reference = Reference(id="1", receiver="x", epoch=0, using="default")
+    with pytest.raises(EnvelopeError, match="expected deliveries: 1, got: 0"):
+        load(seal([reference]))
+
+
 def test_a_message_is_no_stored_envelope(envelope) -> None:
     """What was signed for the broker, or holds several deliveries, is refused."""
     with pytest.raises(EnvelopeError):
@@ -58,6 +70,6 @@ def test_a_message_is_no_stored_envelope(envelope) -> None:
     with pytest.raises(EnvelopeError) as caught:
         load(json.dumps(two))
     assert str(caught.value) == (
-        "cannot read the stored envelope: expected one delivery, got: 2. "
+        "cannot read the stored envelope: expected deliveries: 1, got: 2. "
         "Discard the delivery, or restore its row."
     )
