@@ -73,7 +73,7 @@ class Departure:
         )
         #: The messages, each behind those that it stands for; none once they have left.
         self.parts: list[Part] = [(message, subject)]
-        self._full = FEW  #: So many parts are worth a look whether some can be one.
+        self._full = FEW  #: Beyond so many, those that can be are written as one.
 
     def take(self, message: Message) -> None:
         """Let *message* leave with it."""
