@@ -542,12 +542,11 @@ class TestComingFirst:
 
         def receive(**kwargs): ...
 
-        connect(signal, receive, name=f"tests.first.{new_id()}", robust=True)
+        connect(signal, receive, name=f"tests.first.{new_id()}", durable=True)
         with transaction.atomic():
             transaction.on_commit(lambda: called.append("first"))
             transaction.on_commit(lambda: called.append("second"), robust=True)
             with monkeypatch.context() as patch:
                 patch.setattr(transaction, "on_commit", lambda call, **options: call())
-                signal.send(None, bad=object())
-                signal.send(None, number=1)
+                signal.send(None, bad=object())  # Its failure is told by a callback.
         assert called == ["first", "second"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..conf import get_settings
 from ..exceptions import DecodeError, MessageTooLargeError, SerializationError
-from .table import CURE, MAX_DEPTH, PLAIN, Encoder, TooMuch, Unsendable, decode_value, is_plain
+from .table import CURE, MAX_DEPTH, Encoder, TooMuch, Unsendable, decode_value, is_plain
 
 if TYPE_CHECKING:
     from .table import Mode
@@ -42,7 +42,7 @@ def encode(
             # Here, and not by calls: this is in the way of every sender.
             if name == "$" or not (name.isascii() or is_plain(name)):
                 raise Unsendable(value, "expected a name other than that of a tag")  # noqa: TRY301
-            if type(value) in PLAIN:
+            if value is None or value is True or value is False:
                 encoded[name] = value
                 continue
             encoder.held = 0

@@ -79,8 +79,8 @@ MALFORMED = (
 #: What a database raises that is away: no fault of a message, which is good once it is back.
 AWAY = (OperationalError, InterfaceError)
 
-#: What JSON has as it is, whatever the value.
-PLAIN = frozenset({bool, type(None)})
+#: What JSON has as it is.
+_PLAIN = frozenset({bool, type(None)})
 
 #: Types that were put into the table by themselves.
 _by_type: dict[type, Encode] = {}
@@ -108,7 +108,7 @@ def add_tag(tag: str, decode: Decode) -> None:
 
 def is_known(kind: type) -> bool:
     """Whether *kind* itself, not only its family, is in the table."""
-    return kind in _by_type or kind in PLAIN
+    return kind in _by_type or kind in _PLAIN
 
 
 def is_tag(tag: str) -> bool:
