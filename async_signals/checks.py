@@ -114,7 +114,9 @@ def check_autocommit(**kwargs: object) -> Iterable[CheckMessage]:
         return []  # Said by E001.
     options = [registry.get(name).options for name in registry.names()]
     robust = [each for each in options if each.robust]
-    used = {alias() for _ in robust} | {each.using or alias() for each in robust if each.durable}
+    used = {alias() for _ in robust} | {
+        each.using for each in robust if each.durable and each.using
+    }
     return [
         checks.Error(
             f"the database {using!r} has 'AUTOCOMMIT': False: what a worker and a relay write down "

@@ -248,10 +248,7 @@ class TestSending:
 
         left = {row.state: row for row in rows(alias)}
         assert "'text'" in left["failed"].reason
-        sent = [
-            each.kwargs["n"]
-            for each in unbundled(left["published"].envelope, left["published"].size)
-        ]
+        sent = bundled_numbers(left["published"])
         assert sent == [*range(3 * MANY)]
 
     def test_a_log_that_sends(self, alias, receive, published, settings) -> None:
@@ -271,10 +268,7 @@ class TestSending:
         finally:
             logger.removeHandler(audit)
         kept = {row.state: row for row in rows(alias) if row.size > 1 or row.state == "failed"}
-        sent = [
-            each.kwargs["n"]
-            for each in unbundled(kept["published"].envelope, kept["published"].size)
-        ]
+        sent = bundled_numbers(kept["published"])
         assert sent == [*range(MANY)]
         assert "'text'" in kept["failed"].reason
 
