@@ -5,18 +5,26 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from django.db import connections, transaction
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Place", "callback_at", "last_of_ours", "move_forward"]
+__all__ = ["Place", "callback_at", "last_of_ours", "move_forward", "on_commit_first"]
 
 #: A place in Django's list, and the callback there: weakly, as what a rollback drops must be gone.
 Place: TypeAlias = tuple[int, "weakref.ref[Callable[[], object]]"]
 
 #: By connection, that of the last callback that was moved.
 _last: weakref.WeakKeyDictionary[BaseDatabaseWrapper, Place] = weakref.WeakKeyDictionary()
+
+
+def on_commit_first(callback: Callable[[], object], using: str) -> None:
+    """Call *callback* after the commit on *using*, whatever callbacks of the site's raise."""
+    transaction.on_commit(callback, using=using, robust=True)
+    move_forward(connections[using], callback)
 
 
 def move_forward(connection: BaseDatabaseWrapper, callback: Callable[[], object]) -> Place | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
-
 from ..announcing import announce
-from ..callbacks import move_forward
+from ..callbacks import on_commit_first
 from ..signals import delivery_failed
 
 if TYPE_CHECKING:
@@ -34,5 +32,4 @@ def tell_failed(envelopes: Sequence[Envelope], failure: Failure, using: str) -> 
             )
 
     # A plain function: Django 5.2 and 6.0 cannot log what a partial raises.
-    transaction.on_commit(tell, using=using, robust=True)
-    move_forward(connections[using], tell)
+    on_commit_first(tell, using)

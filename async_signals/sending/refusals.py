@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from django.db import connections, transaction
+from django.db import connections
 
-from ..callbacks import move_forward
+from ..callbacks import on_commit_first
 from ..delivery import running
 from .event import envelope_of
 from .outbox import store_refusal
@@ -81,8 +81,7 @@ def refuse(
 
     is_known = alias in connections  # Perhaps that is the very reason.
     if receiver.options.on_commit and is_known and connections[alias].in_atomic_block:
-        transaction.on_commit(record, using=alias, robust=True)
-        move_forward(connections[alias], record)
+        on_commit_first(record, alias)
     else:
         record()
 
