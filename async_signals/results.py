@@ -10,7 +10,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from .announcing import announce
+from .announcing import announce, is_heard
 from .conf import get_settings
 from .ledger.failures import failure_of
 from .ledger.keys import with_keys
@@ -130,13 +130,14 @@ def tell_callback(receiver: Receiver, claimed: Run, exc: BaseException) -> None:
 
 def tell(signal: Signal, claimed: Run, **named: object) -> None:
     """Send a lifecycle signal about *claimed*."""
-    announce(
-        signal,
-        claimed.envelope.as_delivery(attempt=claimed.epoch),
-        using=claimed.using,
-        fingerprint=claimed.fingerprint,
-        **named,
-    )
+    if is_heard(signal, claimed.envelope.receiver):
+        announce(
+            signal,
+            claimed.envelope.as_delivery(attempt=claimed.epoch),
+            using=claimed.using,
+            fingerprint=claimed.fingerprint,
+            **named,
+        )
 
 
 def tell_deaths(deaths: Iterable[Death]) -> None:

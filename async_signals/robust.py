@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 from django.db import connections, transaction
 
 from . import executor, registry
-from .exceptions import (
-    EnvelopeError,
-    MissingInstanceError,
-)
+from .exceptions import EnvelopeError, MissingInstanceError
 from .ledger import alias, bundles, claims, due, records
 from .ledger.clock import seconds_since
 from .ledger.deaths import take_dead_claims
@@ -41,7 +38,7 @@ from .results import (
     tell_success,
 )
 from .signals import delivery_failed
-from .wire.envelope import Envelope, dump, unpack
+from .wire.envelope import Envelope, unpack_to_keep
 
 if TYPE_CHECKING:
     from .ledger.claims import Run
@@ -66,9 +63,9 @@ def run(wire: object, *, name: str, worker: str) -> list[Result]:
     """
     receiver = registry.get(name)
     results, unread = [], None
-    for delivery in unpack(wire):
+    for delivery, text in unpack_to_keep(wire):
         try:
-            results.append(_run(receiver, delivery, worker))
+            results.append(_run(receiver, delivery, text, worker))
         except EnvelopeError as exc:
             unread = unread or exc
     if unread is not None:
@@ -76,8 +73,8 @@ def run(wire: object, *, name: str, worker: str) -> list[Result]:
     return results
 
 
-def _run(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> Result:
-    claimed = _claim(receiver, delivery, worker)
+def _run(receiver: Receiver, delivery: Envelope | Reference, text: str, worker: str) -> Result:
+    claimed = _claim(receiver, delivery, text, worker)
     if claimed is None:
         return Result(delivery=delivery.id, state="skipped")
     if claimed.bundled:
@@ -160,13 +157,15 @@ def _has_expired(receiver: Receiver, claimed: Run) -> bool:
     return expires is not None and seconds_since(claimed.since, claimed.using) > expires
 
 
-def _claim(receiver: Receiver, delivery: Envelope | Reference, worker: str) -> Run | None:
+def _claim(
+    receiver: Receiver, delivery: Envelope | Reference, text: str, worker: str
+) -> Run | None:
     using = alias()
     if receiver.name in patiently(paused, using):
         _wait(delivery)
         return None
     if isinstance(delivery, Envelope):
-        claimed = patiently(lambda: claims.claim(delivery, dump(delivery), worker=worker), using)
+        claimed = patiently(lambda: claims.claim(delivery, text, worker=worker), using)
         if claimed is None:
             _bury(delivery.id)
         return claimed

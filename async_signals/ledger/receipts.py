@@ -10,7 +10,8 @@ more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import connections
 
@@ -20,6 +21,8 @@ from .clock import CLOCKS
 from .standing_connection import execute
 
 if TYPE_CHECKING:
+    import uuid
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = ["insert_claim", "write_receipt"]
@@ -88,5 +91,9 @@ def _done(value: str, connection: BaseDatabaseWrapper) -> str:
 
 
 def _key(id: str, connection: BaseDatabaseWrapper) -> Any:  # noqa: A002
-    field = Claim._meta.pk
-    return field.get_db_prep_value(field.to_python(id), connection)
+    return Claim._meta.pk.get_db_prep_value(_parsed(id), connection)
+
+
+@functools.lru_cache(maxsize=16)  # A receipt follows on its claim.
+def _parsed(id: str) -> uuid.UUID:  # noqa: A002
+    return cast("uuid.UUID", Claim._meta.pk.to_python(id))

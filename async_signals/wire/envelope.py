@@ -34,6 +34,7 @@ __all__ = [
     "seal",
     "unbundled",
     "unpack",
+    "unpack_to_keep",
 ]
 
 WIRE_VERSION = 1  # Raise it when a field is renamed or changes meaning.
@@ -101,13 +102,16 @@ def unpack(wire: object) -> list[Envelope | Reference]:
         EnvelopeError: *wire* is malformed, signed or encrypted with none of this process's
             keys, or of a version that this release cannot read.
     """
-    if not isinstance(wire, str):
-        raise EnvelopeError(
-            f"cannot read the message: expected a signed text, got: {type(wire).__name__}. "
-            "Only async_signals publishes to the task of a receiver; call the function itself, "
-            "or send its signal."
-        )
-    return _read(decrypted(verified(wire)), "message")
+    return _read(_opened(wire), "message")
+
+
+def unpack_to_keep(wire: object) -> list[tuple[Envelope | Reference, str]]:
+    """Read as ``unpack()`` does, what travels whole with the form in which the ledger keeps it."""
+    body = _opened(wire)
+    deliveries = _read(body, "message")
+    if len(deliveries) == 1:  # Most; it is kept as it came.
+        return [(deliveries[0], encrypted(body))]
+    return [(each, dump(each) if isinstance(each, Envelope) else "") for each in deliveries]
 
 
 def reseal(wire: str) -> str:
@@ -117,7 +121,18 @@ def reseal(wire: str) -> str:
     Raises:
         EnvelopeError: It is signed or encrypted with none of this process's keys.
     """
-    return encrypted(decrypted(verified(wire)))
+    return encrypted(_opened(wire))
+
+
+def _opened(wire: object) -> str:
+    """Return the JSON of a message; raises EnvelopeError for what this process has no key to."""
+    if not isinstance(wire, str):
+        raise EnvelopeError(
+            f"cannot read the message: expected a signed text, got: {type(wire).__name__}. "
+            "Only async_signals publishes to the task of a receiver; call the function itself, "
+            "or send its signal."
+        )
+    return decrypted(verified(wire))
 
 
 def dump(envelope: Envelope) -> str:
