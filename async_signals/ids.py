@@ -41,5 +41,5 @@ def new_id() -> str:
         tick = _last + 1
     _last = tick
     upper = tick >> 12 << 16 | 0x7000 | tick & 0xFFF
-    digits = f"{upper << 64 | 0b10 << 62 | _random.getrandbits(62):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    octets = (upper << 64 | 0b10 << 62 | _random.getrandbits(62)).to_bytes(16, "big")
+    return f"{octets[:4].hex()}-{octets[4:10].hex('-', 2)}-{octets[10:].hex()}"

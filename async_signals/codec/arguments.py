@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 from typing import TYPE_CHECKING, Any
 
 from ..conf import get_settings
@@ -36,15 +37,19 @@ def encode(
         MessageTooLargeError: One holds more values than a message may have bytes.
     """
     encoder = Encoder(instance=instance, gone=gone, fallback=fallback)
-    encoded = {}
+    encoded = arguments.copy()  # Most stay as they are, and this is in the way of every sender.
+    are_names_plain = _are_plain(*arguments)
     for name, value in arguments.items():
+        if are_names_plain and (
+            value is None
+            or value is True
+            or value is False
+            or (type(value) is str and value.isascii())
+        ):
+            continue
         try:
-            # Here, and not by calls: this is in the way of every sender.
-            if name == "$" or not (name.isascii() or is_plain(name)):
+            if not _are_plain(name):
                 raise Unsendable(value, "expected a name other than that of a tag")  # noqa: TRY301
-            if value is None or value is True or value is False:
-                encoded[name] = value
-                continue
             encoder.held = 0
             encoded[name] = encoder.encode(value)
         except Unsendable as exc:
@@ -73,6 +78,12 @@ def encode(
                 cure=CURE.format(argument=name),
             ) from None
     return encoded
+
+
+@functools.lru_cache(maxsize=1_000)  # Each signal has the same.
+def _are_plain(*names: str) -> bool:
+    """Whether arguments of these names come back from JSON, and as arguments."""
+    return "$" not in names and all(map(is_plain, names))
 
 
 def _name_of(kind: type) -> str:

@@ -16,7 +16,7 @@ from ..exceptions import MissingInstanceError
 from . import snapshots
 from .keys import REFUSED, decode_key, encode_key, is_of_the_key
 from .models import is_rehearsal, label_of, model_at, rows_of, stand_in
-from .table import Unsendable, add_family, add_tag
+from .table import PLAIN_INT, Unsendable, add_family, add_tag
 
 if TYPE_CHECKING:
     from .table import Encoder
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 def _encode_instance(instance: Model, encoder: Encoder) -> Any:
     kind = type(instance)
     state = instance._state
-    pk = None if encoder.gone or state.adding else _key_of(instance)
+    pk = None if encoder.gone or state.adding else instance.pk
+    if type(pk) is int and encoder.instance == "reference" and not encoder.fallback:  # Most.
+        key = pk if -PLAIN_INT < pk < PLAIN_INT else encoder.encode(pk)
+        return {"$": "model", "v": [label_of(kind), state.db, key, None]}
+    if type(pk) is tuple and None in pk:  # A composite one, not complete.
+        pk = None
     both = encoder.instance == "both"
     if both and hasattr(kind, "sent"):
         raise Unsendable(
@@ -45,14 +50,7 @@ def _encode_instance(instance: Model, encoder: Encoder) -> Any:
     return {"$": "model", "v": data}
 
 
-def _key_of(instance: Model) -> Any:
-    pk = instance.pk
-    return None if type(pk) is tuple and None in pk else pk  # A composite one, not complete.
-
-
 def _encode_key(model: type[Model], pk: Any, encoder: Encoder) -> Any:
-    if type(pk) is int:  # Most are.
-        return encoder.encode(pk)
     try:
         return encode_key(model, pk, encoder)
     except Unsendable as exc:

@@ -44,8 +44,13 @@ def label_of(model: type[Model]) -> str:
 def _encode_class(value: type, encoder: Encoder) -> Any:
     # Model itself has no options.
     if issubclass(value, Model) and value is not Model and not value._meta.abstract:
-        return {"$": "class", "v": ["model", label_of(value)]}
+        return _model_class(value)
     return {"$": "class", "v": ["path", path_of(value)]}
+
+
+@functools.cache  # Nobody writes in what is encoded; and what is the same is quickly compared.
+def _model_class(model: type[Model]) -> dict[str, Any]:
+    return {"$": "class", "v": ["model", label_of(model)]}
 
 
 def _decode_class(data: Any) -> type:
