@@ -368,6 +368,22 @@ class TestRow09Weak:
 
         assert signal.has_listeners() is False
 
+    def test_a_method_whose_object_dies_is_dropped_in_debug_too(self, settings) -> None:
+        """Django keeps its function then, and with it nothing of the connection."""
+        settings.DEBUG = True
+
+        class Listener:
+            def receive(self, **kwargs) -> None: ...
+
+        signal, listener = Signal(), Listener()
+        connect(signal, listener.receive, name="listener.method.debug")
+        assert signal.has_listeners() is True
+
+        del listener
+        gc.collect()
+
+        assert signal.has_listeners() is False
+
     def test_a_new_function_at_the_address_of_a_dead_one_is_connected(self, inline, db) -> None:
         """No address that is used again can hide a receiver behind a dead one."""
         signal, calls = Signal(), Calls()
