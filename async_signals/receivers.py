@@ -29,7 +29,7 @@ from .options import Options
 from .sending.changes import Save, track
 from .sending.coalescing import subject_of
 from .sending.dispatch import alias_of, dispatch
-from .sending.event import current_event, envelope_of
+from .sending.event import Draft, current_event
 from .sending.muting import is_muted
 from .sending.order import order_key
 from .sending.recursion import check_recursion
@@ -178,6 +178,11 @@ class _Connection:
         """What Django calls: bound, so that it refers to the connection, not to itself."""
         return types.MethodType(self._proxy, self)
 
+    @functools.cached_property
+    def left_out(self) -> frozenset[str]:
+        """Arguments that are not sent."""
+        return self.rule.left_out | self.receiver.options.exclude
+
     def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
         receiver, rule = self.receiver, self.rule
@@ -186,12 +191,12 @@ class _Connection:
         if self.is_open and _is_ours(sender):
             return  # Nor for the rows that deliveries leave in the ledger.
         event = current_event(signal, sender, named, self)
-        if not receiver.options.robust:
-            self._send(event, signal, sender, named)
-            return
         try:
             self._send(event, signal, sender, named)
-        except Exception as exc:  # (recorded: the sender is to see nothing of it)
+        except Exception as exc:
+            if not receiver.options.robust:
+                raise
+            # It is recorded: the sender is to see nothing of it.
             if receiver.options.durable and isinstance(exc, (Error, OutboxError)):
                 raise  # Its transaction must not commit without the delivery.
             using = alias_of(receiver, named)
@@ -217,8 +222,8 @@ class _Connection:
         if cause is not None:
             check_recursion(receiver.name, cause)
         arguments = {"sender": sender, **named}
-        for dropped in rule.left_out | options.exclude:
-            arguments.pop(dropped, None)
+        for name in self.left_out:
+            arguments.pop(name, None)
         encoded = codec.encode(
             arguments,
             receiver=receiver.name,
@@ -227,13 +232,13 @@ class _Connection:
             fallback=options.missing == "snapshot",
         )
         path = self.path = self.path or receiver.signal_path(signal)
-        envelope = functools.partial(envelope_of, event, receiver, path, encoded, cause)
+        draft = Draft(event, receiver, path, encoded.pop("sender", None), encoded, cause)
         unique = unique_key(receiver, sender, named) if options.unique_by is not None else None
         subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
         order = order_key(receiver, sender, named) if options.order_by is not None else None
         alias = alias_of(receiver, named)
         stored = alias if options.durable else None
-        message = Message(receiver, envelope, unique=unique, order=order, stored=stored)
+        message = Message(receiver, (), draft, order, unique, stored)
         dispatch(message, alias, subject)
         if save is not None:
             save.told()
@@ -241,9 +246,9 @@ class _Connection:
 
 def _is_news(rule: Rule, sender: object) -> bool:
     """Whether an event may cause deliveries: one that deliveries cause would never end."""
-    decodes = codec.decoding.get()
-    runs = decodes or at_work.get() or running.get() is not None
-    if (decodes and rule.announces) or (runs and rule.runs):
+    if rule.announces and codec.decoding.get():
+        return False
+    if rule.runs and (codec.decoding.get() or at_work.get() or running.get() is not None):
         return False
     # No worker can name the models of migrations, which are made for a moment.
     if rule.models and isinstance(sender, type) and issubclass(sender, Model):

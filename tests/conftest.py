@@ -103,7 +103,7 @@ def envelope() -> Envelope:
         event_id="0199-0",
         receiver="shop.receive",
         signal="shop.signals.done",
-        sent_at=dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC),
+        sent=dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC).isoformat(),
         sender=None,
         kwargs={"number": 1},
     )

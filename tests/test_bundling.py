@@ -150,7 +150,7 @@ class TestSending:
         """One worker unpacks one, in one transaction: rows and characters are bounded."""
         monkeypatch.setattr(bundling, "MOST", 150)
         send(alias, *range(MANY + 100))
-        assert sizes(alias) == [150, 51]
+        assert sizes(alias) == [101, 100]  # A hundred at a time are written together.
         assert len(published) == 2
 
         Delivery.objects.using(alias).all().delete()
@@ -489,6 +489,54 @@ class TestUnpacking:
 
         assert len(rows(alias)) == 2 * MANY
         assert Event.objects.using(alias).count() == MANY
+
+    def test_one_event_for_all_of_its_receivers(self, alias, receiver, published) -> None:
+        """Durable or robust, however many events the transaction sends."""
+        durable, other = receiver(), receiver()
+        robust = receiver(durable=False, robust=True)
+        send(alias, *range(5 * MANY))
+        events: dict[str, dict[str, int]] = {robust.receiver_name: {}}
+        for message in published:
+            if message.receiver.name == robust.receiver_name:
+                of_robust = {each.event_id: each.kwargs["n"] for each in message.deliveries}
+                events[robust.receiver_name] |= of_robust
+        for row in rows(alias):
+            run(durable if row.receiver == durable.receiver_name else other, row)
+        for row in rows(alias):
+            number = load(row.envelope).kwargs["n"]
+            events.setdefault(row.receiver, {})[str(row.event_id)] = number
+
+        assert sorted(events) == sorted(each.receiver_name for each in (durable, other, robust))
+        first, *others = events.values()
+        assert sorted(first.values()) == [*range(5 * MANY)]
+        assert others == [first, first]
+
+    def test_events_of_one_receiver(self, alias, receive, published) -> None:
+        """Each has an id of its own, which its delivery knows it by."""
+        send(alias, *range(5 * MANY))
+        for row in rows(alias):
+            run(receive, row)
+
+        found = rows(alias)
+        assert numbers(alias) == [*range(5 * MANY)]
+        assert len(found) == Event.objects.using(alias).count() == 5 * MANY
+        assert [load(row.envelope).event_id for row in found] == [str(r.event_id) for r in found]
+        assert [load(row.envelope).id for row in found] == [str(row.pk) for row in found]
+
+    def test_they_were_sent_when_they_were_sent(self, alias, receive, published) -> None:
+        """Not when they were stored, nor when a worker unpacked them."""
+        before = dt.datetime.now(dt.UTC)
+        with transaction.atomic(using=alias):
+            send(alias, *range(MANY))
+            between = dt.datetime.now(dt.UTC)
+            send(alias, MANY)
+        for row in rows(alias):
+            run(receive, row)
+
+        times = [row.sent_at for row in rows(alias)]
+        assert times == sorted(times)
+        assert before <= times[0]
+        assert times[-2] <= between <= times[-1]
 
     def test_each_delivery_is_announced(self, alias, receive, published) -> None:
         """``delivery_published`` tells of each when it is, and of no bundle."""

@@ -289,7 +289,7 @@ def test_what_a_person_retries_begins_anew(send, ledger) -> None:
     Delivery.objects.using(ledger).update(state="failed", due_at=None)
     long_ago = Delivery.objects.using(ledger).get().sent_at - dt.timedelta(days=2)
     row = Delivery.objects.using(ledger).get()
-    row.envelope = dump(load(row.envelope)._replace(sent_at=long_ago))
+    row.envelope = dump(load(row.envelope)._replace(sent=long_ago.isoformat()))
     Delivery.objects.using(ledger).update(envelope=row.envelope, sent_at=long_ago)
 
     operations.retry(Filter(receiver=name), by="ana")

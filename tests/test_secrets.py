@@ -231,7 +231,7 @@ class TestPrimaryKeys:
                 event_id=new_id(),
                 receiver="gone.receive",
                 signal=None,
-                sent_at=envelope.sent_at,
+                sent=envelope.sent,
                 sender=None,
                 kwargs={"instance": reference},
             )

@@ -51,8 +51,7 @@ def test_a_golden_file_is_read(file) -> None:
     golden = json.loads(file.read_text())
 
     assert unpack(golden["wire"]) == [
-        Envelope(**{**fields, "sent_at": dt.datetime.fromisoformat(fields["sent_at"])})
-        for fields in golden["envelopes"]
+        Envelope(sent=fields.pop("sent_at"), **fields) for fields in golden["envelopes"]
     ]
 
 

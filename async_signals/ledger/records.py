@@ -149,7 +149,7 @@ def blank_envelope(id: str, receiver: str, sent_at: dt.datetime) -> Envelope:  #
         event_id=id,
         receiver=receiver,
         signal=None,
-        sent_at=sent_at,
+        sent=sent_at.isoformat(),
         sender=None,
         kwargs={},
     )

@@ -18,13 +18,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["before_commit", "may_wait"]
+    from ..callbacks import Place
+
+__all__ = ["End", "before_commit", "end_of", "may_wait"]
 
 #: What ends a transaction. The last only where nothing else has: an interrupt came between the
 #: block and its commit, and some drivers would commit now.
 _ENDS = ("commit", "rollback", "close", "set_autocommit")
 #: What undoes a part of it. Django forgets the callbacks of its own blocks only.
 _UNDO = "savepoint_rollback"
+
+
+def end_of(connection: BaseDatabaseWrapper) -> End | None:
+    """Return what stands for the commit since ``before_commit()``; None: it is not to come."""
+    end = vars(connection).get("commit")
+    if type(end) is End and connection.in_atomic_block and not connection.needs_rollback:
+        return end
+    return None
 
 
 def may_wait(connection: BaseDatabaseWrapper) -> bool:
@@ -35,10 +45,8 @@ def may_wait(connection: BaseDatabaseWrapper) -> bool:
     which never commits; not where the transaction is to be rolled back; and not where somebody
     else has put a method of his own in the place of one of Django's.
     """
-    if type(vars(connection).get("commit")) is _End:  # It was asked in this transaction before.
-        return connection.in_atomic_block and not connection.needs_rollback
     blocks: list[Any] = connection.atomic_blocks
-    return (
+    return end_of(connection) is not None or (
         connection.in_atomic_block
         and connection.commit_on_exit
         and not connection.needs_rollback
@@ -67,7 +75,7 @@ def before_commit(
     """
     if "commit" not in vars(connection):
         for name in _ENDS:
-            setattr(connection, name, _End(connection, name, write))
+            setattr(connection, name, End(connection, name, write))
         setattr(connection, _UNDO, _Undo(connection, undo))
 
 
@@ -75,10 +83,10 @@ def before_commit(
 _SAVEPOINT = re.compile(r"s\d+_x(\d+)")
 
 
-class _End:
+class End:
     """Stands for one method of a connection until its transaction ends."""
 
-    __slots__ = ("_connection", "_name", "_write")
+    __slots__ = ("_connection", "_name", "_write", "place")
 
     def __init__(
         self,
@@ -89,8 +97,11 @@ class _End:
         self._connection = connection
         self._name = name
         self._write = write
+        #: That of the callback with which the last of what is to be done waits.
+        self.place: Place | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what is to be done, if it is the commit, and then what the method does."""
         connection, name = self._connection, self._name
         method = getattr(type(connection), name)
         if connection.in_atomic_block and name != "close":
@@ -107,7 +118,7 @@ class _End:
             raise
         finally:
             for each in (*_ENDS, _UNDO):
-                if isinstance(vars(connection).get(each), (_End, _Undo)):
+                if isinstance(vars(connection).get(each), (End, _Undo)):
                     delattr(connection, each)
         return method(connection, *args, **kwargs)
 

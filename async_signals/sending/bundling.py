@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from ..conf import get_settings
 from ..wire.envelope import bundled, seal
 from ..wire.message import Message
-from .outbox import is_for_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -41,67 +40,84 @@ def bundle(parts: Sequence[Part]) -> list[Part]:
     Args:
         parts: Durable messages of one transaction; some may be bundles already.
     """
-    return _merged(parts, _bundled, MOST, is_sealed=True)
+    return _merged(parts, _joined)
 
 
 def seal_together(parts: Sequence[Part]) -> list[Part]:
     """
-    Let bundles stand for what is not sealed, each of many written as one text.
+    Let bundles stand for what is not sealed, each of a hundred written as one text.
 
     That takes half as long as to write a text of each.
     """
-    return _merged(parts, _sealed, FEW, is_sealed=False)
-
-
-def _bundled(messages: Sequence[Message]) -> str:
-    return bundled(message.text for message in messages)
-
-
-def _sealed(messages: Sequence[Message]) -> str | None:
-    text = seal([message.envelopes[0] for message in messages])
-    # Where all of them are no more than one may be, none is too large.
-    return text if len(text) <= min(get_settings().max_message_size, MOST_TEXT) else None
+    return _merged(parts, _sealed)
 
 
 def _merged(
     parts: Sequence[Part],
-    text_of: Callable[[Sequence[Message]], str | None],
-    most: int,
-    *,
-    is_sealed: bool,
+    texts_of: Callable[[Sequence[int], Sequence[Part]], Iterator[tuple[Sequence[int], str]]],
 ) -> list[Part]:
-    kinds: dict[Hashable, list[int]] = {}
-    for place, (message, _) in enumerate(parts):
-        if message.is_sealed is is_sealed and is_for_now(message):
-            kind = message.receiver.name, message.envelopes[0].signal
-            kinds.setdefault(kind, []).append(place)
     merged: dict[int, Part | None] = dict(enumerate(parts))
-    for places in kinds.values():
-        options = parts[places[0]][0].receiver.options
-        if sum(parts[place][0].size for place in places) > FEW and _has_time(options):
-            for portion in _portions(places, parts, most):
-                together = [parts[place][0] for place in portion]
-                if len(together) > 1 and (text := text_of(together)) is not None:
-                    merged |= dict.fromkeys(portion)
-                    merged[portion[0]] = Message.bundle(together, text), None
+    for places in _kinds(parts):
+        for some, text in texts_of(places, parts):
+            merged |= dict.fromkeys(some)
+            merged[some[0]] = Message.bundle([parts[place][0] for place in some], text), None
     return [part for part in merged.values() if part is not None]
 
 
-def _has_time(options: Options) -> bool:
+def _kinds(parts: Sequence[Part]) -> Iterator[list[int]]:
+    """Yield the places of those, many each, that one bundle may stand for."""
+    kinds: dict[Hashable, list[int]] = {}
+    for place, (message, _) in enumerate(parts):
+        if message.order is None:
+            kinds.setdefault((message.receiver.name, message.signal), []).append(place)
+    for places in kinds.values():
+        messages = [parts[place][0] for place in places]
+        is_many = sum([each.size for each in messages]) > FEW
+        if is_many and _can_be_unpacked(messages[0].receiver.options):
+            yield places
+
+
+def _joined(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequence[int], str]]:
+    sealed = [place for place in places if parts[place][0].is_sealed]
+    for portion in _portions(sealed, parts):
+        if len(portion) > 1:
+            yield portion, bundled(parts[place][0].text for place in portion)
+
+
+def _sealed(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequence[int], str]]:
+    unsealed = [place for place in places if not parts[place][0].is_sealed]
+    # Where all of them are no more than one may be, none is too large.
+    most = min(get_settings().max_message_size, MOST_TEXT)
+    for start in range(0, len(unsealed), FEW):
+        some = unsealed[start : start + FEW]
+        first, *drafts = [parts[place][0] for place in some]
+        # The first lends its event to the row of the bundle.
+        envelopes = [first.envelopes[0]._replace(id="")]
+        envelopes += [each.draft.envelope(is_in_bundle=True) for each in drafts if each.draft]
+        text = seal(envelopes)
+        if drafts and len(text) <= most:
+            yield some, text
+
+
+def _can_be_unpacked(options: Options) -> bool:
+    """Whether deliveries with *options* are for a worker at once, which has time to unpack."""
+    if options.countdown:
+        return False
     limits = options.time_limit, options.soft_time_limit
     return all(limit is None or limit >= UNPACKING for limit in limits)
 
 
-def _portions(places: Sequence[int], parts: Sequence[Part], most: int) -> Iterator[list[int]]:
+def _portions(places: Sequence[int], parts: Sequence[Part]) -> Iterator[list[int]]:
     portion: list[int] = []
     size, length = 0, 0
     for place in places:
         message, _ = parts[place]
-        longer = length + message.length
-        if portion and (size + message.size > most or longer > MOST_TEXT):
+        longer = length + len(message.text)
+        if portion and (size + message.size > MOST or longer > MOST_TEXT):
             yield portion
-            portion, size, length = [], 0, 0
+            portion, size, longer = [], 0, len(message.text)
         portion.append(place)
         size += message.size
-        length += message.length
-    yield portion
+        length = longer
+    if portion:
+        yield portion

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..callbacks import callback_at, last_of_ours, move_forward
 from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
+from .before_commit import end_of
 from .bundling import FEW, bundle, seal_together
 from .coalescing import coalesced
 from .outbox import store
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from ..callbacks import Place
     from ..wire.message import Message
     from .coalescing import Part, Subject
 
@@ -87,9 +87,10 @@ class Departure:
     def _gather(self) -> None:
         self.parts = seal_together(self.parts)
         for message, _ in self.parts:
-            with contextlib.suppress(MessageTooLargeError):
-                message.seal()
-        self.parts = bundle(self.parts)
+            if not message.is_sealed:
+                with contextlib.suppress(MessageTooLargeError):
+                    message.seal()
+        self.parts = bundle(self.parts)  # Of those that are sealed: they keep their order.
 
     def seal(self) -> None:
         """Seal what was sent; record what cannot be."""
@@ -162,17 +163,18 @@ def living(connection: BaseDatabaseWrapper) -> list[Departure]:
 
 def gathered(departures: Sequence[Departure]) -> list[Message]:
     """Return what is stored now for all of *departures*; many may leave as one."""
+    if departures and not departures[0].runs_receivers:
+        first, *others = departures
+        for other in others:
+            first.parts += other.parts
+            other.parts = []
+        first.parts = seal_together(first.parts)
+        first.seal()
+        first.parts = bundle(first.parts)
     for departure in departures:
         departure.is_unstored = False
         departure.seal()
-    parts = [part for departure in departures for part in departure.parts]
-    if parts and not departures[0].runs_receivers:
-        bundled = bundle(parts)
-        if len(bundled) < len(parts):
-            for departure in departures:
-                departure.parts = []
-            departures[0].parts = parts = bundled
-    return [message for message, _ in parts]
+    return [message for departure in departures for message, _ in departure.parts]
 
 
 def forget(connection: BaseDatabaseWrapper, since: int) -> None:
@@ -189,32 +191,29 @@ def forget(connection: BaseDatabaseWrapper, since: int) -> None:
 
 def last_departure(connection: BaseDatabaseWrapper) -> Departure | None:
     """Return the last one of the open transaction; None: none, or a rollback took it."""
-    return _departure_of(last_of_ours(connection))
+    departure = getattr(last_of_ours(connection), "__self__", None)
+    return departure if type(departure) is Departure else None
 
 
 def that_takes_more(connection: BaseDatabaseWrapper) -> Departure | None:
     """Return the departure with which what is to be stored at the commit, too, shares its fate."""
-    place = _unstored.get(connection)
-    departure = None if place is None else _departure_of(callback_at(place, connection))
-    is_it = (
-        departure is not None
-        and departure.is_unstored
-        # No savepoint was made since: what undoes one of the two undoes the other.
-        and departure.savepoint_state == connection.savepoint_state
-    )
+    end = end_of(connection)
+    if end is None or end.place is None:
+        return None
+    callback = callback_at(end.place, connection)
+    if callback is None:
+        return None
+    departure: Departure = callback.__self__  # type: ignore[attr-defined]
+    # No savepoint was made since: what undoes one of the two undoes the other.
+    is_it = departure.is_unstored and departure.savepoint_state == connection.savepoint_state
     return departure if is_it else None
-
-
-def _departure_of(callback: object) -> Departure | None:
-    departure = getattr(callback, "__self__", None)
-    return departure if type(departure) is Departure else None
 
 
 def come_first(departure: Departure, leave: Callable[[], None]) -> None:
     """Move *leave*, its callback, before those that may prevent it."""
     place = move_forward(departure.connection, leave)
-    if place is not None and departure.is_unstored:
-        _unstored[departure.connection] = place
+    if departure.is_unstored and (end := end_of(departure.connection)) is not None:
+        end.place = place
 
 
 def wait(departure: Departure, *, is_first: bool) -> None:
@@ -234,5 +233,3 @@ def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]
 _waiting: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[Departure]]] = (
     weakref.WeakKeyDictionary()
 )
-#: The place of the last one that is to be stored at the commit.
-_unstored: weakref.WeakKeyDictionary[BaseDatabaseWrapper, Place] = weakref.WeakKeyDictionary()

@@ -45,6 +45,9 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
     """
     connection = connections[alias]
     is_durable = message.stored is not None
+    if is_durable and (other := that_takes_more(connection)) is not None:
+        other.take(message)  # As nearly all of a large transaction do.
+        return
     if not message.receiver.options.on_commit or _is_in_autocommit(connection):
         message.seal()
         if is_durable:
@@ -57,10 +60,6 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
         store([message.seal()], alias, is_leaving=False)
         return
     is_unstored = is_durable and may_wait(connection)
-    if is_unstored and (other := that_takes_more(connection)) is not None:
-        before_commit(connection, _store_the_living, forget)  # It is there, but for a close().
-        other.take(message)
-        return
     if not is_unstored:
         # Before anything is made that waits: who keeps what this raises must not keep that alive.
         message.seal()

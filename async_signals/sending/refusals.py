@@ -9,7 +9,7 @@ from django.db import connections
 
 from ..callbacks import on_commit_first
 from ..delivery import running
-from .event import envelope_of
+from .event import Draft
 from .outbox import store_refusal
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def dispatch_refusal(
     what is secret is masked where the error quotes it. That it has failed is announced, unless
     another one that no worker ever had is being announced: that would go on without end.
     """
-    envelope = envelope_of(event, receiver, _path(receiver, signal), {}, running.get())
-    refuse(receiver, envelope, exc, alias, named=named)
+    draft = Draft(event, receiver, _path(receiver, signal), None, {}, running.get())
+    refuse(receiver, draft.envelope(), exc, alias, named=named)
 
 
 def refuse(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..delivery import Delivery
 from ..exceptions import EnvelopeError, FutureEnvelopeError
+from ..ids import new_id
 from .encryption import decrypted, encrypted
 from .signing import sign, verified
 
@@ -46,17 +47,24 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circula
 class Envelope(NamedTuple):  # One is made for each event: a frozen dataclass takes longer.
     """One delivery: one event on its way to one receiver."""
 
-    id: str  #: The delivery's; attempts of one delivery share it.
-    event_id: str  #: The event's; the deliveries of one event share it.
+    #: The delivery's; attempts of one delivery share it. ``""``: whoever unpacks its bundle gives
+    #: it one.
+    id: str
+    event_id: str  #: The event's; the deliveries of one event share it. ``""``: as above.
     receiver: str  #: Name of the receiver.
     signal: str | None  #: Import path of the signal; None: it has none.
-    sent_at: dt.datetime  #: Aware, UTC: when the signal was sent.
+    sent: str  #: When the signal was sent: ISO 8601, with an offset.
     sender: Any  #: The sender, as JSON.
     kwargs: dict[str, Any]  #: The other arguments, each as JSON.
     payload_version: int = 1  #: Of the sender's receiver: what its kwargs look like.
     cause: str | None = None  #: Id of the delivery whose receiver sent it; None: no receiver did.
     chain: tuple[str, ...] = ()  #: The receivers that caused each other up to here.
     replay: bool = False  #: A person has asked for it.
+
+    @property
+    def sent_at(self) -> dt.datetime:
+        """When the signal was sent: aware."""
+        return dt.datetime.fromisoformat(self.sent)
 
     def as_delivery(self, *, attempt: int) -> Delivery:
         """Return what receivers and signals are told about it."""
@@ -156,7 +164,12 @@ def bundled(texts: Iterable[str]) -> str:
 
 
 def unbundled(text: str, size: int) -> list[Envelope]:
-    """Read the *size* deliveries of a bundle, or the only one; raises as ``load()``."""
+    """
+    Read the *size* deliveries of a bundle, or the only one; raises as ``load()``.
+
+    Those of a bundle get their ids here, others at each reading, in their order: nobody knows of
+    them before they are in rows of the ledger. So do events that nobody else knows of.
+    """
     read = [each for line in text.split("\n") for each in _read(decrypted(line), "stored envelope")]
     found = [each for each in read if isinstance(each, Envelope)]
     if len(found) != size:
@@ -164,11 +177,13 @@ def unbundled(text: str, size: int) -> list[Envelope]:
             f"cannot read the stored envelope: expected deliveries: {size}, got: {len(found)}. "
             "Discard the delivery, or restore its row."
         )
-    return found
+    if size == 1:
+        return found
+    return [each._replace(id=new_id(), event_id=each.event_id or new_id()) for each in found]
 
 
 #: What stands once in a message, where all of its deliveries have it in common.
-_COMMON = ("signal", "sender")
+_COMMON = ("id", "signal", "sender")
 
 
 def _taken_out(packed: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -200,7 +215,7 @@ def _packed(delivery: Envelope | Reference) -> dict[str, Any]:
         "id": delivery.id,
         "event": delivery.event_id,
         "signal": delivery.signal,
-        "sent_at": delivery.sent_at.isoformat(),
+        "sent_at": delivery.sent,
         "sender": delivery.sender,
         "kwargs": delivery.kwargs,
     }
@@ -254,7 +269,7 @@ def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:
             event_id=delivery["event"],
             receiver=receiver,
             signal=delivery["signal"],
-            sent_at=dt.datetime.fromisoformat(delivery["sent_at"]),
+            sent=delivery["sent_at"],
             sender=delivery["sender"],
             kwargs=delivery["kwargs"],
             payload_version=_positive(delivery.get("payload", 1)),

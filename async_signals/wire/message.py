@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..conf import get_settings
 from ..exceptions import MessageTooLargeError
@@ -13,11 +13,22 @@ from .envelope import Envelope, Reference, seal
 from .signing import SIGNATURE, sign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ..registry import Receiver
 
 __all__ = ["Message"]
+
+
+class Draft(Protocol):
+    """What waits for a commit: the envelope is made when it is sealed, as that takes long."""
+
+    @property
+    def signal(self) -> str | None:
+        """As in the envelope."""
+
+    def envelope(self, *, is_in_bundle: bool = False) -> Envelope:
+        """Return it; in a bundle without ids that nobody can know of."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -25,8 +36,8 @@ class Message:
     """One or more deliveries of one receiver, which travel together."""
 
     receiver: Receiver
-    #: A function makes the one that it has: of what waits for a commit, when it is sealed.
-    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...] | Callable[[], Envelope]
+    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...]  #: None yet: that of its draft.
+    draft: Draft | None = None  #: Of the only one, where it was made from that.
     order: str | None = None  #: Those with this key run one after the other; None: at any time.
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
@@ -36,9 +47,14 @@ class Message:
     @property
     def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
         """What travels in it."""
-        if callable(self._deliveries):
-            self._deliveries = (self._deliveries(),)
+        if not self._deliveries and self.draft is not None:
+            self._deliveries = (self.draft.envelope(),)
         return self._deliveries
+
+    @property
+    def signal(self) -> str | None:
+        """Import path of the signal of those that travel whole; None: it has none."""
+        return self.envelopes[0].signal if self.draft is None else self.draft.signal
 
     @property
     def text(self) -> str:
@@ -87,10 +103,9 @@ class Message:
             text: All of their deliveries, as ``bundled()`` has them.
         """
         first = messages[0]
-        [envelope] = first.envelopes
         return cls(
             first.receiver,
-            (envelope._replace(id=new_id()),),
+            (first.envelopes[0]._replace(id=new_id()),),
             stored=first.stored,
             size=sum(message.size for message in messages),
             _text=text,

@@ -28,7 +28,7 @@ def make(state=State.FAILED, *, number=0, receiver="shop.receive", **fields) -> 
         event_id=str(event.id),
         receiver=receiver,
         signal="shop.signals.done",
-        sent_at=SENT,
+        sent=SENT.isoformat(),
         sender=None,
         kwargs={"number": number},
     )

@@ -84,7 +84,7 @@ class Deliveries(RuleBasedStateMachine):
             event_id=new_id(),
             receiver=self.receiver,
             signal=None,
-            sent_at=dt.datetime.now(dt.UTC),
+            sent=dt.datetime.now(dt.UTC).isoformat(),
             sender=None,
             kwargs={},
         )
