@@ -189,6 +189,33 @@ def test_three_queries_and_an_index(ledger) -> None:
     assert problems == []
 
 
+def test_an_operation_reads_four_times_at_most(ledger) -> None:
+    """By index, and the rest is what it writes; for some as for one."""
+    fill(ledger)
+    tables = large_tables(ledger)
+    failed = Delivery.objects.using(ledger).filter(state=State.FAILED, turn__isnull=True)
+    some = iter(map(str, failed.values_list("pk", flat=True)[:18]))
+    problems = []
+    for verb in ("retry", "discard", "replay"):
+        kinds = []
+        for number in (1, 5):
+            ids = tuple(itertools.islice(some, number))
+            with asked_of_the_ledger() as asked:
+                operation = getattr(operations, verb)(
+                    Filter(ids=ids), by="ann", reason="a test", using=ledger
+                )
+            assert operation.changed == number
+            read = [sql for sql in asked[ledger] if not sql.startswith("INSERT")]
+            kinds.append([sql.split()[0] for sql in read])
+            for sql in read:
+                problems += [f"{verb}: {scan}\n{sql}" for scan in full_scans(ledger, sql, tables)]
+        assert kinds[0] == kinds[1], verb
+        assert kinds[0].count("SELECT") <= 4, verb
+        assert len(kinds[0]) <= 8, verb
+
+    assert problems == []
+
+
 def test_the_relay_looks_by_time(ledger) -> None:
     """What is due is found by its index, also where retries have to wait and a worker has died."""
     fill(ledger)
