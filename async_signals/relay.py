@@ -54,9 +54,9 @@ PRUNE_EVERY = 300.0
 PRUNE_BATCHES = 4
 
 
-def run(stop: threading.Event, *, once: bool = False) -> int:
+def run(stop: threading.Event, *, once: bool = False) -> Relay:
     """
-    Relay until *stop* is set, and return how many deliveries were published.
+    Relay until *stop* is set, and return the relay, which says what it has done.
 
     Args:
         stop: Ends it after the batch at hand.
@@ -73,7 +73,7 @@ def run(stop: threading.Event, *, once: bool = False) -> int:
             stop.wait(relay.pause)
     connections.close_all()  # Of this thread.
     at_work.reset(token)
-    return relay.published
+    return relay
 
 
 def follow(key: str, using: str) -> None:
@@ -148,6 +148,7 @@ class Relay:
 
     def __init__(self) -> None:
         self.published = 0  #: Deliveries, in all.
+        self.refused = 0  #: Times that the broker did not take one.
         self.pause = 0.0  #: Seconds to wait where nothing is due.
         self._next_prune = time.monotonic() + PRUNE_EVERY * random.random()  # noqa: S311
         self._busy = 0  #: Ticks, up to now, after which there was more to do.
@@ -176,6 +177,11 @@ class Relay:
                 for connection in connections.all(initialized_only=True):
                     connection.close_if_unusable_or_obsolete()
         return busy
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the broker took everything, and what it could not use before can be used now."""
+        return not self.refused and not self._told
 
     @property
     def _batch(self) -> int:
@@ -273,6 +279,7 @@ class Relay:
         lost = {each.id for message, _ in refused for each in message.deliveries}
         sent = {each.id for message in messages for each in message.deliveries} - lost
         self.published += len(sent)
+        self.refused += len(lost)
         by_receiver: dict[str, list[str]] = {}
         for each in ready:
             by_receiver.setdefault(each.reference.receiver, []).append(each.reference.id)

@@ -22,11 +22,13 @@ def relay(terminal: Terminal, options: dict[str, Any]) -> int:
     with _stop_on_signals() as stop:
         if not options["once"]:
             terminal.line("The relay runs; Ctrl-C ends it.")
-        published = run(stop, once=options["once"])
-    terminal.document({"published": published})
-    terminal.line(f"The relay has published {published} deliveries.")
-    terminal.next("stats")
-    return 0
+        done = run(stop, once=options["once"])
+    terminal.document({"published": done.published, "refused": done.refused})
+    terminal.line(f"The relay has published {done.published} deliveries.")
+    if done.refused:
+        terminal.line(f"The broker did not take {done.refused}: they stay in the ledger.", "ERROR")
+    terminal.next("stats" if done.is_well else "doctor")
+    return 0 if done.is_well or not options["once"] else 1
 
 
 @contextlib.contextmanager

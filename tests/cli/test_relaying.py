@@ -9,7 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from django.db import connections
+from django.db import OperationalError, connections
+from django.dispatch import Signal
+
+from async_signals.models import State
+from tests.ledger.conftest import SENT
 
 from .conftest import ROOT
 
@@ -18,7 +22,40 @@ pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
 def test_once(manage, transactional_db) -> None:
     """With --once it ends when nothing is due."""
-    assert manage("relay", "--once", "--json").document == {"published": 0}
+    answer = manage("relay", "--once", "--json")
+
+    assert (answer.code, answer.document) == (0, {"published": 0, "refused": 0})
+
+
+def test_once_while_the_broker_is_down(manage, add, connect, no_broker) -> None:
+    """What it left in the ledger is told by its code, for whoever runs it by a timer."""
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="tests.relaying.receive", robust=True)
+    row = add(State.PENDING, receiver="tests.relaying.receive")
+
+    answer = manage("relay", "--once")
+    assert answer.code == 1
+    assert "The broker did not take 1: they stay in the ledger." in answer.out + answer.err
+    row.refresh_from_db()
+    assert row.state == State.PENDING
+
+    row.due_at = SENT
+    row.save()
+    answer = manage("relay", "--once", "--json")
+    assert (answer.code, answer.document) == (1, {"published": 0, "refused": 1})
+
+
+def test_once_without_a_database(manage, add, monkeypatch) -> None:
+    """A ledger that cannot be asked is no ledger with nothing to do."""
+
+    def away(*args, **kwargs):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr("async_signals.relay.due.take_due", away)
+
+    assert manage("relay", "--once").code == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -18,7 +18,7 @@ def relay(once: str = "") -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *args: stop.set())
     print("relay ready.", flush=True)
-    print(f"relayed {relay.run(stop, once=bool(once))}", flush=True)
+    print(f"relayed {relay.run(stop, once=bool(once)).published}", flush=True)
 
 
 def send(run: str, mode: str, using: str, first: str, count: str) -> None:
