@@ -6,9 +6,11 @@ import datetime as dt
 import gc
 import json
 import logging
+import sys
 import threading
 
 import pytest
+from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
@@ -24,6 +26,7 @@ from async_signals.models import Attempt, Delivery, Event, OperationItem
 from async_signals.sending import bundling, outlet
 from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
+from async_signals.wire import encryption, envelope
 from async_signals.wire.envelope import Reference, load, pack, unbundled
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
@@ -271,6 +274,81 @@ class TestSending:
         sent = bundled_numbers(kept["published"])
         assert sent == [*range(MANY)]
         assert "'text'" in kept["failed"].reason
+
+    @pytest.mark.parametrize("events", [49, 50, 51])
+    def test_a_log_that_sends_in_the_same_block(
+        self, alias, receiver, published, settings, events
+    ) -> None:
+        """As ``delete()`` and ``add()`` do, without a savepoint; also where many are gathered."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+        receiver(), receiver()
+        told = receiver(signal=cancelled)
+
+        class Audit(logging.Handler):
+            def emit(self, record):
+                with transaction.atomic(using=alias, savepoint=False):
+                    cancelled.send(None, using=alias, n=-2)
+
+        audit, logger = Audit(logging.ERROR), logging.getLogger("async_signals")
+        logger.addHandler(audit)
+        try:
+            with transaction.atomic(using=alias):
+                for n in range(events):
+                    done.send(None, using=alias, n=n)
+                cancelled.send(None, using=alias, n=-1, text="x" * 2000)
+        finally:
+            logger.removeHandler(audit)
+
+        found = [row for row in rows(alias) if row.receiver == told.receiver_name]
+        assert sorted(row.state for row in found) == ["failed", "published"]
+        assert sum(sizes(alias)) == 2 * events + 2
+
+    @pytest.mark.parametrize("many", [1, 3 * MANY])
+    def test_what_cannot_be_encrypted_is_recorded(
+        self, alias, receive, published, settings, monkeypatch, many
+    ) -> None:
+        """As failed, however many they are: what the transaction has saved is committed."""
+        settings.ASYNC_SIGNALS = {"ENCRYPTION_KEYS": [Fernet.generate_key().decode()]}
+        with monkeypatch.context() as patch:
+            encryption._box.cache_clear()
+            patch.setitem(sys.modules, "cryptography.fernet", None)  # The extra is missing.
+            send(alias, *range(many))
+        settings.ASYNC_SIGNALS = {}
+
+        assert [row.state for row in rows(alias)] == ["failed"] * many
+
+    def test_the_order_of_few_is_kept(self, alias, receiver, published) -> None:
+        """Those of several receivers leave as they were sent, whatever savepoints are between."""
+        both = receiver(), receiver(signal=cancelled, durable=False, robust=True)
+        with transaction.atomic(using=alias):
+            for n in range(3):
+                with transaction.atomic(using=alias):
+                    done.send(None, using=alias, n=n)
+                    cancelled.send(None, using=alias, n=n)
+
+        names = [each.receiver_name for each in both]
+        assert [message.receiver.name for message in published] == names * 3
+
+    def test_large_ones_share_a_text_with_fewer(
+        self, alias, receive, published, settings, monkeypatch
+    ) -> None:
+        """None is written by itself, and hardly any twice."""
+        written = []
+
+        def seal(envelopes):
+            written.append(len(envelopes))
+            return envelope.seal(envelopes)
+
+        monkeypatch.setattr(bundling, "seal", seal)
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 100_000}
+        with transaction.atomic(using=alias):
+            for n in range(3 * MANY):
+                done.send(None, using=alias, n=n, text="x" * 5_000)
+
+        assert sum(sizes(alias)) == 3 * MANY
+        texts = [text for row in rows(alias) for text in row.envelope.split("\n")]
+        assert len(texts) < 3 * MANY / 15
+        assert sum(written) < 3 * MANY * 1.1
 
     def test_beside_a_robust_receiver(self, alias, receiver, published) -> None:
         """Durable deliveries wait as one, whatever other receivers the signal has."""
@@ -603,6 +681,35 @@ class TestPeople:
         assert (other.calls, removed.calls) == ([*range(MANY)], [])
         assert all(load(row.envelope).replay for row in rows(alias))
         assert Event.objects.using(alias).count() == MANY
+
+    @pytest.mark.parametrize("state", ["published", "failed"])
+    def test_replays_are_of_the_same_events(self, alias, receiver, published, state) -> None:
+        """To however many receivers, and beside it: so none of them is sent one twice."""
+        own, *others = receiver(), receiver(signal=cancelled), receiver(signal=cancelled)
+        names = [each.receiver_name for each in others]
+        send(alias, *range(MANY))
+        if state == "failed":
+            Delivery.objects.using(alias).update(state=state, due_at=None)
+        operations.replay(Filter(), to=names, by="test", using=alias)
+        operations.retry(Filter(state="failed"), by="test", using=alias)
+        for each in (own, *others):
+            [row] = Delivery.objects.using(alias).filter(receiver=each.receiver_name)
+            assert run(each, row) == "unpacked"
+
+        events = [
+            {
+                load(row.envelope).kwargs["n"]: row.event_id
+                for row in rows(alias)
+                if row.receiver == each.receiver_name
+            }
+            for each in (own, *others)
+        ]
+        assert len(set(events[0].values())) == MANY
+        assert events[1:] == [events[0]] * 2
+        again = operations.replay(
+            Filter(receiver=own.receiver_name), to=names[:1], by="test", using=alias
+        )
+        assert (again.changed, again.unchanged) == (0, MANY)
 
     def test_what_has_caused_it_is_told(self, alias, receiver, published) -> None:
         """Where it is discarded, its chain is that of what it stands for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+from unittest import mock
 
 import pytest
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, connections, transaction
@@ -327,6 +328,21 @@ class TestSimpleForm:
                     send(alias, 1)
                     assert len(stored(alias)) == len(commits) + 1
         assert len(commits) == 2
+
+    def test_what_is_put_back_after_its_time(self, alias, connection) -> None:
+        """As the end of a mock does that outlives its block: it is nobody's commit of today."""
+        with transaction.atomic(using=alias):
+            send(alias, 1)
+            patch = mock.patch.object(connection, "commit", wraps=connection.commit)
+            patch.start()
+        patch.stop()
+
+        with transaction.atomic(using=alias):
+            send(alias, 2)
+            undone = savepoint(using=alias)
+            send(alias, 3)
+            transaction.savepoint_rollback(undone, using=alias)
+        assert stored(alias) == [1, 2]
 
     def test_callbacks_of_somebody_elses(self, alias, connection, monkeypatch) -> None:
         """Where callbacks are wrapped, nobody could tell which event one belongs to."""

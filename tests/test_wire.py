@@ -23,7 +23,7 @@ from django.db.models.expressions import DatabaseDefault
 
 from async_signals import codec
 from async_signals.codec import table
-from async_signals.wire.envelope import READABLE_VERSIONS, Envelope, unpack
+from async_signals.wire.envelope import READABLE_VERSIONS, Envelope, unbundled, unpack
 from tests import golden
 from tests.codec.known import same
 from tests.testapp.fields import Money
@@ -53,6 +53,19 @@ def test_a_golden_file_is_read(file) -> None:
     assert unpack(golden["wire"]) == [
         Envelope(sent=fields.pop("sent_at"), **fields) for fields in golden["envelopes"]
     ]
+
+
+def test_a_golden_bundle_is_read() -> None:
+    """What the ledger keeps of one: lines, of which some have no ids yet."""
+    golden = json.loads((FOLDER / "bundle" / "v1.json").read_text())
+    envelopes = [
+        Envelope(sent=fields.pop("sent_at"), chain=tuple(fields.pop("chain")), **fields)
+        for fields in golden["envelopes"]
+    ]
+    read = unbundled(golden["text"], len(envelopes))
+
+    assert [each._replace(id="") for each in read] == envelopes
+    assert all(each.id for each in read)
 
 
 def test_there_are_files_of_every_version() -> None:

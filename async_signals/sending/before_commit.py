@@ -3,7 +3,8 @@ Something to be done right before a transaction commits, for which Django has no
 
 Whatever ends a transaction is a method of its connection: these are shadowed on the one
 connection, from the first durable event of a transaction to its end. Nothing of it remembers
-what is to be done: what still lives stands in Django's own list of ``on_commit`` callbacks.
+what is to be done: what still lives stands in Django's own list of ``on_commit`` callbacks, of
+which it knows the place where the last one was.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ _UNDO = "savepoint_rollback"
 
 def end_of(connection: BaseDatabaseWrapper) -> End | None:
     """Return what stands for the commit since ``before_commit()``; None: it is not to come."""
-    end = vars(connection).get("commit")
-    if type(end) is End and connection.in_atomic_block and not connection.needs_rollback:
-        return end
-    return None
+    own = vars(connection)
+    end = own.get("commit")
+    if type(end) is not End or _UNDO not in own:  # Somebody has put it back after its time.
+        return None
+    return end if connection.in_atomic_block and not connection.needs_rollback else None
 
 
 def may_wait(connection: BaseDatabaseWrapper) -> bool:

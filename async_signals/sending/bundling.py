@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from ..options import Options
+    from ..wire.message import Source
     from .coalescing import Part
 
 __all__ = ["FEW", "bundle", "seal_together"]
@@ -45,9 +46,9 @@ def bundle(parts: Sequence[Part]) -> list[Part]:
 
 def seal_together(parts: Sequence[Part]) -> list[Part]:
     """
-    Let bundles stand for what is not sealed, each of a hundred written as one text.
+    Let bundles stand for what is not sealed, each of at most a hundred, written as one text.
 
-    That takes half as long as to write a text of each.
+    That takes half as long as to write a text of each. Of large ones a text has fewer.
     """
     return _merged(parts, _sealed)
 
@@ -85,18 +86,24 @@ def _joined(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequ
 
 
 def _sealed(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequence[int], str]]:
-    unsealed = [place for place in places if not parts[place][0].is_sealed]
+    drafts = {place: draft for place in places if (draft := _draft_of(parts[place][0]))}
+    unsealed = list(drafts)
     # Where all of them are no more than one may be, none is too large.
     most = min(get_settings().max_message_size, MOST_TEXT)
-    for start in range(0, len(unsealed), FEW):
-        some = unsealed[start : start + FEW]
-        first, *drafts = [parts[place][0] for place in some]
-        # The first lends its event to the row of the bundle.
-        envelopes = [first.envelopes[0]._replace(id="")]
-        envelopes += [each.draft.envelope(is_in_bundle=True) for each in drafts if each.draft]
-        text = seal(envelopes)
-        if drafts and len(text) <= most:
-            yield some, text
+    while len(unsealed) > 1:
+        # The first lends its event to the row of the bundle. As large as it is are most.
+        first = parts[unsealed[0]][0].envelopes[0]._replace(id="")
+        number = max(1, min(FEW, most // len(seal([first]))))
+        some, unsealed = unsealed[:number], unsealed[number:]
+        if number > 1:
+            others = [drafts[place].envelope(is_in_bundle=True) for place in some[1:]]
+            text = seal([first, *others])
+            if len(text) <= most:
+                yield some, text
+
+
+def _draft_of(message: Message) -> Source | None:
+    return None if message.is_sealed else message.draft
 
 
 def _can_be_unpacked(options: Options) -> bool:

@@ -79,18 +79,18 @@ class Departure:
         """Let *message* leave with it."""
         if len(self.parts) > self._full:
             # Now, while few objects are alive that Python's collector has to look at.
-            with contextlib.suppress(Exception):  # It is tried again, and told, at the commit.
-                self._gather()
+            self.gather()
             self._full = FEW + 2 * len(self.parts)
         self.parts.append((message, None))
 
-    def _gather(self) -> None:
-        self.parts = seal_together(self.parts)
-        for message, _ in self.parts:
-            if not message.is_sealed:
+    def gather(self) -> None:
+        """Write what was sent, many as one; what cannot be written is tried again by ``seal()``."""
+        with contextlib.suppress(Exception):
+            self.parts = seal_together(self.parts)
+            for message, _ in self.parts:
                 with contextlib.suppress(MessageTooLargeError):
                     message.seal()
-        self.parts = bundle(self.parts)  # Of those that are sealed: they keep their order.
+            self.parts = bundle(self.parts)  # Of those that are sealed: they keep their order.
 
     def seal(self) -> None:
         """Seal what was sent; record what cannot be."""
@@ -163,16 +163,16 @@ def living(connection: BaseDatabaseWrapper) -> list[Departure]:
 
 def gathered(departures: Sequence[Departure]) -> list[Message]:
     """Return what is stored now for all of *departures*; many may leave as one."""
-    if departures and not departures[0].runs_receivers:
+    for departure in departures:
+        departure.is_unstored = False  # What is sent from here on, as by a log, does not join it.
+    number = sum(message.size for departure in departures for message, _ in departure.parts)
+    if number > FEW and not departures[0].runs_receivers:
         first, *others = departures
         for other in others:
             first.parts += other.parts
             other.parts = []
-        first.parts = seal_together(first.parts)
-        first.seal()
-        first.parts = bundle(first.parts)
+        first.gather()
     for departure in departures:
-        departure.is_unstored = False
         departure.seal()
     return [message for departure in departures for message, _ in departure.parts]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..wire.envelope import Envelope
     from ..wire.message import Message
 
-__all__ = ["at_once", "insert", "is_for_now", "mind_the_gap", "publish", "store", "store_refusal"]
+__all__ = ["at_once", "insert", "mind_the_gap", "publish", "store", "store_refusal"]
 
 logger = logging.getLogger("async_signals")
 
@@ -91,7 +91,7 @@ def insert(messages: Sequence[Message], alias: str, *, is_leaving: bool = True) 
 
     deliveries = []
     for message in messages:
-        leaves = is_leaving and is_for_now(message)
+        leaves = is_leaving and _is_for_now(message)
         wait = REPUBLISH if leaves else message.receiver.options.countdown or GRACE
         [envelope] = message.envelopes
         deliveries.append(
@@ -183,7 +183,7 @@ def at_once(messages: Sequence[Message]) -> Sequence[Message]:
     return _first_of_their_keys([message for message in messages if not _waits(message)])
 
 
-def is_for_now(message: Message) -> bool:
+def _is_for_now(message: Message) -> bool:
     """Whether a stored message is for a worker at once, after no other one and no countdown."""
     return message.order is None and not _waits(message)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..delivery import Delivery
 from ..exceptions import EnvelopeError, FutureEnvelopeError
-from ..ids import new_id
+from ..ids import id_after, new_id
 from .encryption import decrypted, encrypted
 from .signing import sign, verified
 
@@ -117,7 +117,7 @@ def unpack_to_keep(wire: object) -> list[tuple[Envelope | Reference, str]]:
     """Read as ``unpack()`` does, what travels whole with the form in which the ledger keeps it."""
     body = _opened(wire)
     deliveries = _read(body, "message")
-    if len(deliveries) == 1:  # Most; it is kept as it came.
+    if len(deliveries) == 1 and isinstance(deliveries[0], Envelope):  # Most: kept as they came.
         return [(deliveries[0], encrypted(body))]
     return [(each, dump(each) if isinstance(each, Envelope) else "") for each in deliveries]
 
@@ -168,7 +168,8 @@ def unbundled(text: str, size: int) -> list[Envelope]:
     Read the *size* deliveries of a bundle, or the only one; raises as ``load()``.
 
     Those of a bundle get their ids here, others at each reading, in their order: nobody knows of
-    them before they are in rows of the ledger. So do events that nobody else knows of.
+    them before they are in rows of the ledger. An event that was written without one gets the same
+    at each, counted from the first's: who reads a bundle twice sends no event twice.
     """
     read = [each for line in text.split("\n") for each in _read(decrypted(line), "stored envelope")]
     found = [each for each in read if isinstance(each, Envelope)]
@@ -177,9 +178,21 @@ def unbundled(text: str, size: int) -> list[Envelope]:
             f"cannot read the stored envelope: expected deliveries: {size}, got: {len(found)}. "
             "Discard the delivery, or restore its row."
         )
-    if size == 1:
-        return found
-    return [each._replace(id=new_id(), event_id=each.event_id or new_id()) for each in found]
+    return found if size == 1 else _with_ids(found)
+
+
+def _with_ids(bundled: Sequence[Envelope]) -> list[Envelope]:
+    first = bundled[0].event_id
+    try:
+        return [
+            each._replace(id=new_id(), event_id=each.event_id or id_after(first, place))
+            for place, each in enumerate(bundled)
+        ]
+    except ValueError:
+        raise EnvelopeError(
+            "cannot read the stored envelope: expected a UUID as the id of its first event, got: "
+            "something else. Discard the delivery, or restore its row."
+        ) from None
 
 
 #: What stands once in a message, where all of its deliveries have it in common.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Message"]
 
 
-class Draft(Protocol):
-    """What waits for a commit: the envelope is made when it is sealed, as that takes long."""
+class Source(Protocol):
+    """What the envelope is made from when it is sealed, and not before, as that takes long."""
 
     @property
     def signal(self) -> str | None:
@@ -36,8 +36,8 @@ class Message:
     """One or more deliveries of one receiver, which travel together."""
 
     receiver: Receiver
-    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...]  #: None yet: that of its draft.
-    draft: Draft | None = None  #: Of the only one, where it was made from that.
+    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...]  #: ``()``: that of its draft.
+    draft: Source | None = None  #: Of the only one, where it was made from that.
     order: str | None = None  #: Those with this key run one after the other; None: at any time.
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
@@ -70,11 +70,6 @@ class Message:
     def is_sealed(self) -> bool:
         """Whether its text is written."""
         return bool(self._text)
-
-    @property
-    def length(self) -> int:
-        """Characters of its text; 0: it is not written."""
-        return len(self._text)
 
     @property
     def envelopes(self) -> tuple[Envelope, ...]:

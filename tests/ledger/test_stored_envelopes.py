@@ -6,12 +6,10 @@ import json
 
 import pytest
 from cryptography.fernet import Fernet
-from django.db import connections
 
 from async_signals import EnvelopeError
-from async_signals.models import Delivery
+from async_signals.ids import new_id
 from async_signals.wire.envelope import Reference, bundled, dump, load, pack, seal, unbundled
-from tests.conftest import require
 
 
 def test_what_is_stored_is_read_again(envelope) -> None:
@@ -65,14 +63,20 @@ def test_a_bundle_of_another_size(envelope) -> None:
 
 
 def test_what_is_in_a_bundle_gets_its_id_when_it_is_read(envelope) -> None:
-    """In its order, which lists show; an event has one only if nobody else knows of it."""
+    """In its order, which lists show; an event gets one if nobody knows of it, and it stays so."""
+    envelope = envelope._replace(event_id=new_id())
     alone = envelope._replace(id="", event_id="")
-    read = unbundled(bundled([dump(envelope), seal([alone, alone])]), 3)
+    text = bundled([dump(envelope), seal([alone, alone])])
+    read = unbundled(text, 3)
 
     ids = [each.id for each in read]
     assert ids == sorted(set(ids))
     assert read[0].event_id == envelope.event_id
-    assert len({each.event_id for each in read} - {""}) == 3
+    events = [each.event_id for each in read]
+    assert len(set(events) - {""}) == 3
+    assert [each.event_id for each in unbundled(text, 3)] == events
+    with pytest.raises(EnvelopeError, match="expected a UUID as the id of its first event"):
+        unbundled(seal([envelope._replace(event_id="1"), alone]), 2)
 
 
 def test_a_message_is_no_stored_envelope(envelope) -> None:
@@ -87,19 +91,3 @@ def test_a_message_is_no_stored_envelope(envelope) -> None:
         "cannot read the stored envelope: expected deliveries: 1, got: 2. "
         "Discard the delivery, or restore its row."
     )
-
-
-@pytest.mark.django_db(databases="__all__")
-def test_postgresql_compresses_it_with_lz4() -> None:
-    """Where the server can: senders of large transactions wait for less than half as long."""
-    require("postgresql")
-    with connections["postgresql"].cursor() as cursor:
-        cursor.execute(
-            "SELECT attname FROM pg_attribute "
-            "WHERE attcompression = 'l' AND attrelid = %s::regclass",
-            [Delivery._meta.db_table],
-        )
-        found = [name for (name,) in cursor.fetchall()]
-        cursor.execute("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
-        [can] = cursor.fetchone() or [[]]
-    assert found == (["envelope"] if "lz4" in can else [])
