@@ -15,13 +15,13 @@ from ..wire.envelope import bundled, seal
 from ..wire.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from ..options import Options
     from ..wire.message import Source
     from .coalescing import Part
 
-__all__ = ["FEW", "bundle", "seal_together"]
+__all__ = ["FEW", "are_many", "bundle", "seal_together"]
 
 #: Deliveries for one receiver that are stored each by itself, at most.
 FEW = 100
@@ -29,6 +29,11 @@ FEW = 100
 MOST, MOST_TEXT = 1_000, 500_000
 #: Seconds that this may take on a busy site; it takes less than one. A receiver's limits hold.
 UNPACKING = 10
+
+
+def are_many(parts: Iterable[Part]) -> bool:
+    """Whether there are more than are stored each by itself in any case."""
+    return sum(message.size for message, _ in parts) > FEW
 
 
 def bundle(parts: Sequence[Part]) -> list[Part]:

@@ -16,7 +16,7 @@ from ..callbacks import callback_at, last_of_ours, move_forward
 from ..exceptions import MessageTooLargeError
 from ..publisher import is_eager
 from .before_commit import end_of
-from .bundling import FEW, bundle, seal_together
+from .bundling import FEW, are_many, bundle, seal_together
 from .coalescing import coalesced
 from .outbox import store
 from .outlet import outlet, publish_and_log, send
@@ -165,13 +165,12 @@ def gathered(departures: Sequence[Departure]) -> list[Message]:
     """Return what is stored now for all of *departures*; many may leave as one."""
     for departure in departures:
         departure.is_unstored = False  # What is sent from here on, as by a log, does not join it.
-    number = sum(message.size for departure in departures for message, _ in departure.parts)
-    if number > FEW and not departures[0].runs_receivers:
-        first, *others = departures
-        for other in others:
-            first.parts += other.parts
-            other.parts = []
-        first.gather()
+    all_parts = [part for departure in departures for part in departure.parts]
+    if are_many(all_parts) and not departures[0].runs_receivers:
+        for departure in departures:
+            departure.parts = []
+        departures[0].parts = all_parts
+        departures[0].gather()
     for departure in departures:
         departure.seal()
     return [message for departure in departures for message, _ in departure.parts]
