@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from async_signals import registry, testing
-from async_signals.exceptions import DuplicateReceiverError
+from async_signals.exceptions import DuplicateReceiverError, ReceiverNotFoundError
 from async_signals.sending.outlet import outlet
 from async_signals.wire.envelope import Envelope
 
@@ -68,7 +68,15 @@ def _names_of_the_dead_are_free():
         with contextlib.suppress(DuplicateReceiverError):
             return register(*args, **kwargs)
         gc.collect()
-        return register(*args, **kwargs)
+        try:
+            return register(*args, **kwargs)
+        except DuplicateReceiverError as exc:
+            name = kwargs.get("name")
+            for key in {name, *kwargs.get("aliases", ())} - {None}:
+                with contextlib.suppress(ReceiverNotFoundError):
+                    holders = gc.get_referrers(registry.get(key).function)
+                    exc.add_note(f"{key} is kept alive by {[repr(each)[:300] for each in holders]}")
+            raise
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "register", collect_and_register)
