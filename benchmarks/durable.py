@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
-ROUNDS, SAVES, BACKLOG, JOBS = 7, 1_000, 10_000, 200
+ROUNDS, SAVES, BACKLOG, JOBS = 15, 1_000, 10_000, 200
 NAME = f"async_signals_benchmark_{os.getpid()}"
 PEERS = {"procrastinate": "procrastinate.contrib.django", "django_tasks_db": "django_tasks_db"}
 #: Emptied before each round.

@@ -94,9 +94,11 @@ def current_event(
     key = (id(signal), id(sender), *map(id, named.values()))
     recent = _memory.recent
     event = recent.get(key) or _memory.earlier.get(key)
-    if event is not None and id(connection) not in event.seen:
-        event.seen += (id(connection),)
-        return event
+    if event is not None:
+        if id(connection) not in event.seen:
+            event.seen += (id(connection),)
+            return event
+        event.is_over = True  # The next one takes its place here.
     if len(recent) == MEMORY:
         recent = _memory.renew()
     event = recent[key] = Event(time.time(), (id(connection),))
