@@ -59,7 +59,7 @@ def test_there_and_back(empty_schema) -> None:
 
 
 def test_postgresql_compresses_it_with_lz4() -> None:
-    """Where the server can: senders of large transactions wait for less than half as long."""
+    """Where the server can: senders of large transactions wait for it."""
     require("postgresql")
     with connections["postgresql"].cursor() as cursor:
         cursor.execute(
