@@ -24,6 +24,7 @@ from django.db.models.signals import (
     pre_save,
 )
 from django.dispatch import Signal
+from django.utils.functional import SimpleLazyObject, empty
 
 from async_signals import SerializationError, async_receiver, connect, testing
 from tests.testapp.models import Article, ArticleProxy, LongArticle, Tag
@@ -96,6 +97,25 @@ class TestRow02ListsOfSignals:
         """Anything else that holds signals raises Django's own AttributeError."""
         with pytest.raises(AttributeError, match="'set' object has no attribute 'connect'"):
             connect({Signal()}, make_receiver(Calls()))
+
+    def test_each_sender_arrives_as_what_it_is_then(self, inline, db) -> None:
+        """Models in turns, and what stands for a class now, and for another one later."""
+
+        def receive(sender, **kwargs):
+            called.append(sender)
+
+        called, signal = [], Signal()
+        connect(signal, receive, on_commit=False, name="shop.whoever")
+        chosen = Article
+        lazy = SimpleLazyObject(lambda: chosen)
+        signal.send(sender=lazy)
+        chosen = Tag
+        lazy._wrapped = empty
+        senders = [Article, Tag, Article, None, "Article", models.Model, Tag]
+        for sender in (lazy, *senders):
+            signal.send(sender=sender)
+
+        assert called == [Article, Tag, *senders]
 
     def test_a_list_of_senders_connects_to_each(self, inline, db) -> None:
         """The course's list of senders works for signals of every kind."""

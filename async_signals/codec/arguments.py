@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 from typing import TYPE_CHECKING, Any
 
 from ..conf import get_settings
@@ -36,54 +35,71 @@ def encode(
         SerializationError: A value cannot travel.
         MessageTooLargeError: One holds more values than a message may have bytes.
     """
-    encoder = Encoder(instance=instance, gone=gone, fallback=fallback)
-    encoded = arguments.copy()  # Most stay as they are, and this is in the way of every sender.
-    are_names_plain = _are_plain(*arguments)
+    if not _plain_names.issuperset(arguments):
+        _check_names(arguments, receiver)
+    encoder = Encoder(instance, gone, fallback)
+    encoded: dict[str, Any] = {}
+    try:
+        for name, value in arguments.items():
+            # Most stay as they are, and this is in the way of every sender.
+            if (
+                value is None
+                or value is True
+                or value is False
+                or (type(value) is str and value.isascii())
+            ):
+                encoded[name] = value
+            else:
+                encoder.held = 0
+                encoded[name] = encoder.encode(value)
+    except Unsendable as exc:
+        raise SerializationError(
+            receiver=receiver,
+            path=name + "".join(reversed(exc.path)),
+            value_type=_name_of(exc.value_type),
+            reason=exc.reason,
+            cure=exc.cure.format(argument=name),
+        ) from exc.__cause__
+    except TooMuch:
+        raise MessageTooLargeError(
+            receiver,
+            name,
+            encoder.held,
+            encoder.held,
+            get_settings().max_message_size,
+            is_whole=False,
+        ) from None
+    except RecursionError:
+        raise SerializationError(
+            receiver=receiver,
+            path=name,
+            value_type=_name_of(type(value)),
+            reason=f"expected a value without a circle, at most {MAX_DEPTH} levels deep",
+            cure=CURE.format(argument=name),
+        ) from None
+    return encoded
+
+
+#: Names of arguments that were found to be plain; each signal has the same ones.
+_plain_names: set[str] = set()
+#: Names that are remembered, at most: a site may make some up.
+_MAX_NAMES = 1_000
+
+
+def _check_names(arguments: dict[str, Any], receiver: str) -> None:
+    """Remember the names of *arguments* that come back from JSON, and as arguments."""
     for name, value in arguments.items():
-        if are_names_plain and (
-            value is None
-            or value is True
-            or value is False
-            or (type(value) is str and value.isascii())
-        ):
-            continue
-        try:
-            if not _are_plain(name):
-                raise Unsendable(value, "expected a name other than that of a tag")  # noqa: TRY301
-            encoder.held = 0
-            encoded[name] = encoder.encode(value)
-        except Unsendable as exc:
-            raise SerializationError(
-                receiver=receiver,
-                path=name + "".join(reversed(exc.path)),
-                value_type=_name_of(exc.value_type),
-                reason=exc.reason,
-                cure=exc.cure.format(argument=name),
-            ) from exc.__cause__
-        except TooMuch:
-            raise MessageTooLargeError(
-                receiver,
-                name,
-                encoder.held,
-                encoder.held,
-                get_settings().max_message_size,
-                is_whole=False,
-            ) from None
-        except RecursionError:
+        if name == "$" or not is_plain(name):
             raise SerializationError(
                 receiver=receiver,
                 path=name,
                 value_type=_name_of(type(value)),
-                reason=f"expected a value without a circle, at most {MAX_DEPTH} levels deep",
+                reason="expected a name other than that of a tag",
                 cure=CURE.format(argument=name),
-            ) from None
-    return encoded
-
-
-@functools.lru_cache(maxsize=1_000)  # Each signal has the same.
-def _are_plain(*names: str) -> bool:
-    """Whether arguments of these names come back from JSON, and as arguments."""
-    return "$" not in names and all(map(is_plain, names))
+            )
+    if len(_plain_names) + len(arguments) > _MAX_NAMES:
+        _plain_names.clear()
+    _plain_names.update(arguments)
 
 
 def _name_of(kind: type) -> str:

@@ -122,7 +122,10 @@ class Encoder:
     __slots__ = ("depth", "fallback", "gone", "held", "instance")
 
     def __init__(
-        self, *, instance: Mode = "reference", gone: bool = False, fallback: bool = False
+        self,
+        instance: Mode = "reference",
+        gone: bool = False,  # noqa: FBT001, FBT002  (by its place: one is made for each event)
+        fallback: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         self.instance = instance  #: How instances of models travel.
         self.gone = gone  #: The rows of the instances are being deleted.
