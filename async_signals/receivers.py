@@ -35,7 +35,6 @@ from .sending.order import order_key
 from .sending.recursion import check_recursion
 from .sending.refusals import dispatch_refusal
 from .sending.uniqueness import unique_key
-from .wire.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -162,15 +161,16 @@ class _Connection:
         self.is_open = is_open  #: To every sender.
         self.rule = rule  #: The signal's.
         self.path: str | None = None  #: What the signal is called; known once it was sent.
-
-        def proxy(self: _Connection, signal: Signal, sender: object, **named: Any) -> None:
-            self.send(signal, sender, named)
-
-        # Django names receivers in its log, and looks at their signature.
-        proxy.__module__ = function.__module__
-        proxy.__name__ = getattr(function, "__name__", receiver.name)
-        proxy.__qualname__ = getattr(function, "__qualname__", receiver.name)
-        self._proxy = proxy
+        #: The model that sent last, and its JSON: a model is always written the same.
+        self._model: tuple[object, Any] = (None, None)
+        # Django names receivers in its log, and looks at their signature. A copy of send() under
+        # the name of the function: to call it from a function of that name would be one more call
+        # for each event.
+        send = type(self).send
+        self._proxy = types.FunctionType(send.__code__, send.__globals__)
+        self._proxy.__module__ = function.__module__
+        self._proxy.__name__ = getattr(function, "__name__", receiver.name)
+        self._proxy.__qualname__ = getattr(function, "__qualname__", receiver.name)
         self._function = function if strongly else None
 
     @property
@@ -183,7 +183,7 @@ class _Connection:
         """Arguments that are not sent."""
         return self.rule.left_out | self.receiver.options.exclude
 
-    def send(self, signal: Signal, sender: object, named: dict[str, Any]) -> None:
+    def send(self, signal: Signal, sender: object, **named: Any) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
         receiver, rule = self.receiver, self.rule
         if not _is_news(rule, sender):
@@ -203,7 +203,7 @@ class _Connection:
             dispatch_refusal(receiver, signal, event, exc, using, named=named)
 
     def _send(self, event: Event, signal: Signal, sender: object, named: dict[str, Any]) -> None:
-        receiver, rule, options = self.receiver, self.rule, self.receiver.options
+        receiver, options = self.receiver, self.receiver.options
         save = None
         if options.track_changes:
             save = Save(
@@ -221,27 +221,44 @@ class _Connection:
         cause = running.get()
         if cause is not None:
             check_recursion(receiver.name, cause)
-        arguments = {"sender": sender, **named}
-        for name in self.left_out:
-            arguments.pop(name, None)
-        encoded = codec.encode(
-            arguments,
-            receiver=receiver.name,
-            instance=options.instance,
-            gone=rule.deletes,
-            fallback=options.missing == "snapshot",
-        )
+        encoded = self._encode(named)
+        sent_by = self._encode_sender(sender)
         path = self.path = self.path or receiver.signal_path(signal)
-        draft = Draft(event, receiver, path, encoded.pop("sender", None), encoded, cause)
-        unique = unique_key(receiver, sender, named) if options.unique_by is not None else None
-        subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
-        order = order_key(receiver, sender, named) if options.order_by is not None else None
         alias = alias_of(receiver, named)
         stored = alias if options.durable else None
-        message = Message(receiver, (), draft, order, unique, stored)
-        dispatch(message, alias, subject)
+        draft = Draft(event, receiver, path, sent_by, encoded, cause, stored)
+        if options.unique_by is not None:
+            draft.unique = unique_key(receiver, sender, named)
+        if options.order_by is not None:
+            draft.order = order_key(receiver, sender, named)
+        subject = subject_of(receiver, signal, sender, named) if options.coalesce else None
+        dispatch(draft, alias, subject)
         if save is not None:
             save.told()
+
+    def _encode_sender(self, sender: object) -> Any:
+        if "sender" in self.left_out:
+            return None
+        model, encoded = self._model
+        if model is None or sender is not model:
+            encoded = self._encode({"sender": sender})["sender"]
+            if type(sender) is ModelBase:
+                self._model = sender, encoded
+        return encoded
+
+    def _encode(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Return those that are sent as JSON."""
+        left_out = self.left_out
+        if left_out:
+            arguments = {name: each for name, each in arguments.items() if name not in left_out}
+        receiver = self.receiver
+        return codec.encode(
+            arguments,
+            receiver=receiver.name,
+            instance=receiver.options.instance,
+            gone=self.rule.deletes,
+            fallback=receiver.options.missing == "snapshot",
+        )
 
 
 def _is_news(rule: Rule, sender: object) -> bool:

@@ -27,7 +27,7 @@ from async_signals.sending import bundling, outlet
 from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
 from async_signals.wire import encryption, envelope
-from async_signals.wire.envelope import Reference, load, pack, unbundled
+from async_signals.wire.envelope import Reference, dump, load, pack, unbundled
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -174,6 +174,37 @@ class TestSending:
                 done.send(None, using=alias, n=n, text="x" * 20_000)
         assert sum(sizes(alias)) == 2 * MANY
         assert max(len(row.envelope) for row in rows(alias)) <= bundling.MOST_TEXT + 100
+
+    def test_half_a_megabyte_also_when_it_is_unpacked(self, alias, receive, published) -> None:
+        """What is the same in all of them is written once, and counted for each."""
+        texts = {f"text_{n}": str(n) * 100 for n in range(10, 35)}
+        with transaction.atomic(using=alias):
+            for n in range(5 * MANY):
+                done.send(None, using=alias, n=n, **texts)
+
+        for row in rows(alias):
+            unpacked = [len(dump(each)) for each in unbundled(row.envelope, row.size)]
+            assert sum(unpacked) < 1.1 * bundling.MOST_TEXT
+        assert sum(sizes(alias)) == 5 * MANY
+
+    def test_none_is_larger_than_a_message_may_be(
+        self, alias, receive, published, settings
+    ) -> None:
+        """Not in a bundle either, in which it is shorter."""
+        settings.ASYNC_SIGNALS = {"MAX_MESSAGE_SIZE": 1000}
+        refused = []
+        for size in range(500, 800, 25):
+            Delivery.objects.using(alias).all().delete()
+            with transaction.atomic(using=alias):
+                for n in range(MANY):
+                    done.send(None, using=alias, n=n, text=f"{n:03}" + "x" * size)
+            whole = [row for row in rows(alias) if row.state == "published"]
+            sent = [each for row in whole for each in unbundled(row.envelope, row.size)]
+            with_ids = [each._replace(id=str(new_id())) for each in sent]
+            assert all(len(pack([each])) <= 1000 for each in with_ids)
+            refused.append(len(sent) < MANY)
+        assert refused[0] is False
+        assert refused[-1] is True
 
     def test_senders_that_are_equal_and_not_the_same(self, alias, receive, published) -> None:
         """Each delivery keeps its own: 1 is not True, whatever Python says."""

@@ -6,10 +6,13 @@ import json
 
 import pytest
 from django.dispatch import Signal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from async_signals import EnvelopeError, ReceiverNotFoundError, connect
+from async_signals import EnvelopeError, FutureEnvelopeError, ReceiverNotFoundError, connect
 from async_signals.executor import execute
-from async_signals.wire.envelope import pack, unpack
+from async_signals.ids import id_after, new_id
+from async_signals.wire.envelope import as_sent, pack, seal_alike, unbundled, unpack
 from async_signals.wire.signing import sign
 
 
@@ -55,6 +58,79 @@ class TestRoundTrip:
         assert body["signal"] == "shop.signals.done"
         assert [each["sender"] for each in body["deliveries"]] == [None, "somebody"]
         assert unpack(pack([envelope, other])) == [envelope, other]
+
+
+#: Values that are equal and not the same, and texts that are the same object now and then.
+VALUES = st.sampled_from([None, True, False, 1, 0, 1.0, "text", "x" * 1000, ["a"], {"n": 1}])
+KWARGS = st.dictionaries(st.sampled_from("abc"), VALUES)
+
+
+class TestAlike:
+    """A line of a bundle: many deliveries, of which what is equal is written once."""
+
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        st.lists(st.tuples(st.sampled_from(["", "0199-5"]), VALUES, KWARGS), max_size=4),
+        KWARGS,
+        st.integers(0, 4_000_000_000_000_000),
+        st.sampled_from([(None, ()), ("0199-9", ("shop.first",))]),
+    )
+    def test_each_is_read_as_it_was(self, envelope, others, kwargs, sent, caused) -> None:
+        """Whatever some have in common: 1 is not True, and what one lacks it does not get."""
+        cause, chain = caused
+        event_id = new_id()
+        first = envelope._replace(id="", event_id=event_id, kwargs=kwargs, cause=cause, chain=chain)
+        rows = [(event, sent + n, *rest) for n, (event, *rest) in enumerate(others)]
+        read = unbundled(seal_alike(first, rows), 1 + len(rows))
+
+        expected = [first] + [
+            first._replace(
+                event_id=event or id_after(event_id, n),
+                sent=as_sent(sent),
+                sender=sender,
+                kwargs=own,
+            )
+            for n, (event, sent, sender, own) in enumerate(rows, 1)
+        ]
+        got = [each._replace(id="") for each in read]
+        assert got == expected
+        assert json.dumps(got, sort_keys=True) == json.dumps(expected, sort_keys=True)
+
+    def test_what_is_the_same_is_written_once(self, envelope) -> None:
+        """Short values only: who reads it makes hardly more of it than is there."""
+        first = envelope._replace(id="", kwargs={"a": True, "b": None, "c": "x" * 101, "n": 0})
+        kwargs = [first.kwargs | {"n": n} for n in range(3)]
+        body = json.loads(seal_alike(first, [("", 5, None, each) for each in kwargs[1:]]))
+
+        assert body["kwargs"] == {"a": True, "b": None}
+        assert [each["kwargs"] for each in body["deliveries"]] == [
+            {"c": "x" * 101, "n": n} for n in range(3)
+        ]
+        assert body["v"] == 2
+
+    @pytest.mark.parametrize(
+        "wrong", [{"kwargs": []}, {"kwargs": None}, {"sent_at": True}, {"sent_at": 10**30}]
+    )
+    def test_what_is_no_such_line(self, envelope, wrong) -> None:
+        """It is refused, as any message that is none."""
+        body = json.loads(seal_alike(envelope._replace(id=""), [("", 5, None, {})]))
+        body["deliveries"][1] |= wrong
+
+        with pytest.raises(EnvelopeError, match="cannot read the stored envelope"):
+            unbundled(json.dumps(body), 2)
+
+    @pytest.mark.parametrize("shared", [None, [], "x"])
+    def test_what_is_shared_has_names(self, envelope, shared) -> None:
+        """As above."""
+        body = json.loads(seal_alike(envelope._replace(id=""), [("", 5, None, {})]))
+
+        with pytest.raises(EnvelopeError, match="cannot read the stored envelope"):
+            unbundled(json.dumps(body | {"kwargs": shared}), 2)
+
+    def test_it_does_not_travel(self, envelope) -> None:
+        """Only the ledger has such: what little of it stands for much is nobody else's to write."""
+        with pytest.raises(FutureEnvelopeError):
+            unpack(sign(seal_alike(envelope, [])))
 
 
 class TestRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import pytest
@@ -10,6 +11,7 @@ from django.dispatch import Signal
 from async_signals import MessageTooLargeError, SerializationError
 from async_signals.conf import get_settings
 from async_signals.wire.envelope import pack
+from async_signals.wire.message import Message
 
 sized = Signal()
 
@@ -21,6 +23,20 @@ def receive(**kwargs) -> None: ...
 def signal(connect, sent, db):
     connect(sized, receive, name="shop.sized", on_commit=False)
     return sized
+
+
+def test_what_is_not_written_yet_has_all_that_a_message_has(signal, sent, monkeypatch) -> None:
+    """It is made without the help of its base class, once for each event."""
+    made = []
+    monkeypatch.setattr(
+        "async_signals.receivers.dispatch", lambda message, *_: made.append(message)
+    )
+    signal.send(sender=None)
+
+    [message] = made
+    for field in dataclasses.fields(Message):
+        getattr(message, field.name)
+    assert message.size == 1
 
 
 class TestSize:

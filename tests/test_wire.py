@@ -55,9 +55,10 @@ def test_a_golden_file_is_read(file) -> None:
     ]
 
 
-def test_a_golden_bundle_is_read() -> None:
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_golden_bundle_is_read(version) -> None:
     """What the ledger keeps of one: lines, of which some have no ids yet."""
-    golden = json.loads((FOLDER / "bundle" / "v1.json").read_text())
+    golden = json.loads((FOLDER / "bundle" / f"{version}.json").read_text())
     envelopes = [
         Envelope(sent=fields.pop("sent_at"), chain=tuple(fields.pop("chain")), **fields)
         for fields in golden["envelopes"]

@@ -8,24 +8,25 @@ outside of anybody's request.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from ..conf import get_settings
-from ..wire.envelope import bundled, seal
+from ..wire.envelope import APART, bundled, seal, seal_alike
 from ..wire.message import Message
+from .event import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from ..options import Options
-    from ..wire.message import Source
     from .coalescing import Part
 
 __all__ = ["FEW", "are_many", "bundle", "seal_together"]
 
 #: Deliveries for one receiver that are stored each by itself, at most.
 FEW = 100
-#: Deliveries in a bundle, and characters, at most: one worker unpacks it, in one transaction.
+#: Deliveries in a bundle, and their characters, at most: one worker unpacks it, in one transaction.
 MOST, MOST_TEXT = 1_000, 500_000
 #: Seconds that this may take on a busy site; it takes less than one. A receiver's limits hold.
 UNPACKING = 10
@@ -91,24 +92,28 @@ def _joined(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequ
 
 
 def _sealed(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequence[int], str]]:
-    drafts = {place: draft for place in places if (draft := _draft_of(parts[place][0]))}
-    unsealed = list(drafts)
-    # Where all of them are no more than one may be, none is too large.
-    most = min(get_settings().max_message_size, MOST_TEXT)
-    while len(unsealed) > 1:
-        # The first lends its event to the row of the bundle. As large as it is are most.
-        first = parts[unsealed[0]][0].envelopes[0]._replace(id="")
-        number = max(1, min(FEW, most // len(seal([first]))))
-        some, unsealed = unsealed[:number], unsealed[number:]
-        if number > 1:
-            others = [drafts[place].envelope(is_in_bundle=True) for place in some[1:]]
-            text = seal([first, *others])
-            if len(text) <= most:
-                yield some, text
-
-
-def _draft_of(message: Message) -> Source | None:
-    return None if message.is_sealed else message.draft
+    # Where all of them are no more than one may be, none is too large, by itself neither.
+    most = min(get_settings().max_message_size, MOST_TEXT) - APART
+    drafts = {
+        place: draft
+        for place in places
+        if type(draft := parts[place][0]) is Draft and not draft.is_sealed
+    }
+    for _, run in itertools.groupby(drafts, key=lambda place: id(drafts[place].cause)):
+        unsealed = list(run)
+        while len(unsealed) > 1:
+            # The first lends its event to the row of the bundle. As large as it is are most.
+            first = drafts[unsealed[0]].envelopes[0]._replace(id="")
+            number = max(1, min(FEW, most // len(seal([first]))))
+            some, unsealed = unsealed[:number], unsealed[number:]
+            if number > 1:
+                others = [
+                    (each.event.id_if_shared, each.event.sent, each.sender, each.kwargs)
+                    for each in map(drafts.__getitem__, some[1:])
+                ]
+                text = seal_alike(first, others)
+                if len(text) <= most:
+                    yield some, text
 
 
 def _can_be_unpacked(options: Options) -> bool:
@@ -124,12 +129,12 @@ def _portions(places: Sequence[int], parts: Sequence[Part]) -> Iterator[list[int
     size, length = 0, 0
     for place in places:
         message, _ = parts[place]
-        longer = length + len(message.text)
-        if portion and (size + message.size > MOST or longer > MOST_TEXT):
+        own = len(message.text) + APART * message.size
+        if portion and (size + message.size > MOST or length + own > MOST_TEXT):
             yield portion
-            portion, size, longer = [], 0, len(message.text)
+            portion, size, length = [], 0, 0
         portion.append(place)
         size += message.size
-        length = longer
+        length += own
     if portion:
         yield portion

@@ -163,7 +163,10 @@ def _told(message: Message, last: Save, whole: Save) -> Message:
     )
     kwargs = envelope.kwargs | encoded
     whole_envelope = envelope._replace(kwargs=kwargs)
-    return Message(message.receiver, (whole_envelope,), unique=message.unique).seal()
+    whole_message = Message(
+        message.receiver, (whole_envelope,), signal=message.signal, unique=message.unique
+    )
+    return whole_message.seal()
 
 
 def _joined(earlier: Changes | None, later: Changes | None) -> Changes | None:

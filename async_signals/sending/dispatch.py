@@ -111,7 +111,7 @@ def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:
     if receiver.options.using is not None:
         return receiver.options.using
     using = named.get("using")
-    if isinstance(using, str) and using in connections:
+    if isinstance(using, str) and using in connections.settings:
         return using
     # What is excluded is not looked at: a lazy object among it would be made for nothing.
     sent = (value for name, value in named.items() if name not in receiver.options.exclude)

@@ -9,20 +9,20 @@ next call to a connection that was called already is the next event.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import functools
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..ids import new_id
-from ..wire.envelope import Envelope
+from ..wire.envelope import Envelope, as_sent
+from ..wire.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..delivery import Delivery
     from ..registry import Receiver
+    from ..wire.envelope import Reference
 
 __all__ = ["Draft", "Event", "current_event"]
 
@@ -35,7 +35,7 @@ MEMORY = 16
 class Event:
     """One call of ``send()``; what takes long is made where it is written, not where it is sent."""
 
-    _sent: float  #: Seconds since 1970.
+    sent: int  #: Microseconds since 1970.
     seen: tuple[int, ...]  #: Identities of the connections that were called for it.
     is_over: bool = False  #: Nobody else can be called for it: it is forgotten.
     _id: str = ""
@@ -51,17 +51,6 @@ class Event:
     def id_if_shared(self) -> str:
         """Its id; ``""`` where one receiver has it alone, and nobody has asked for it yet."""
         return self._id if self.is_over and len(self.seen) == 1 else self.id
-
-    @property
-    def sent(self) -> str:
-        """When it was sent, as an envelope says it."""
-        seconds, microseconds = divmod(round(self._sent * 1_000_000), 1_000_000)
-        return f"{_second(seconds)}.{microseconds:06d}+00:00"
-
-
-@functools.lru_cache(maxsize=16)  # Many events are of one second, and this takes long.
-def _second(seconds: int) -> str:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class _Memory(threading.local):
@@ -101,29 +90,52 @@ def current_event(
         event.is_over = True  # The next one takes its place here.
     if len(recent) == MEMORY:
         recent = _memory.renew()
-    event = recent[key] = Event(time.time(), (id(connection),))
+    event = recent[key] = Event(time.time_ns() // 1_000, (id(connection),))
     return event
 
 
-class Draft(NamedTuple):
-    """A delivery of an event to one receiver that is not written yet, as it may be undone."""
+class Draft(Message):
+    """The message of one delivery that is not written yet, as its event may be undone."""
 
-    event: Event
-    receiver: Receiver
-    signal: str | None  #: Its path.
-    sender: Any  #: As JSON.
-    kwargs: dict[str, Any]  #: Each as JSON.
-    cause: Delivery | None
+    __slots__ = ("cause", "event", "kwargs", "sender")
 
-    def envelope(self, *, is_in_bundle: bool = False) -> Envelope:
-        """Return it as it travels; in a bundle without ids that nobody can know of."""
+    def __init__(  # All of it here: there is one for each event, and a call takes long.
+        self,
+        event: Event,
+        receiver: Receiver,
+        signal: str | None,
+        sender: Any,
+        kwargs: dict[str, Any],
+        cause: Delivery | None,
+        stored: str | None = None,
+    ) -> None:
+        self.event = event
+        self.receiver = receiver
+        self.signal = signal  #: Its path.
+        self.sender = sender  #: As JSON.
+        self.kwargs = kwargs  #: Each as JSON.
+        self.cause = cause
+        self.stored = stored
+        self.order = self.unique = None
+        self.size = 1
+        self._deliveries = ()
+        self._text = ""
+
+    @property
+    def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
+        """Its envelope, made when somebody asks for it."""
+        if not self._deliveries:
+            self._deliveries = (self._envelope(),)
+        return self._deliveries
+
+    def _envelope(self) -> Envelope:
         event, cause = self.event, self.cause
         return Envelope(
-            id="" if is_in_bundle else new_id(),
-            event_id=event.id_if_shared if is_in_bundle else event.id,
+            id=new_id(),
+            event_id=event.id,
             receiver=self.receiver.name,
             signal=self.signal,
-            sent=event.sent,
+            sent=as_sent(event.sent),
             sender=self.sender,
             kwargs=self.kwargs,
             payload_version=self.receiver.options.payload_version,

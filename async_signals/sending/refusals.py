@@ -43,7 +43,7 @@ def dispatch_refusal(
     another one that no worker ever had is being announced: that would go on without end.
     """
     draft = Draft(event, receiver, _path(receiver, signal), None, {}, running.get())
-    refuse(receiver, draft.envelope(), exc, alias, named=named)
+    refuse(receiver, draft.envelopes[0], exc, alias, named=named)
 
 
 def refuse(

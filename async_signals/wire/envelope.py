@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,18 +22,24 @@ from .signing import sign, verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import TypeAlias
+
+    Alike: TypeAlias = tuple[str, int, Any, dict[str, Any]]
 
 __all__ = [
+    "APART",
     "READABLE_VERSIONS",
     "WIRE_VERSION",
     "Envelope",
     "Reference",
+    "as_sent",
     "bundled",
     "dump",
     "load",
     "pack",
     "reseal",
     "seal",
+    "seal_alike",
     "unbundled",
     "unpack",
     "unpack_to_keep",
@@ -40,6 +47,12 @@ __all__ = [
 
 WIRE_VERSION = 1  # Raise it when a field is renamed or changes meaning.
 READABLE_VERSIONS = frozenset({1})
+
+#: Of a line of a bundle in which more stands once for all: only the ledger has such.
+ALIKE_VERSION = 2
+#: Characters that a delivery of such a line has more where it is by itself, at most: its ids, a
+#: moment, a signature, and ``SHARED`` of arguments that all have in common.
+SHARED, APART = 100, 250
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
@@ -100,6 +113,57 @@ def seal(deliveries: Sequence[Envelope] | Sequence[Reference]) -> str:
     packed = [_packed(delivery) for delivery in deliveries]
     common = {"v": WIRE_VERSION, "receiver": deliveries[0].receiver, **_taken_out(packed)}
     return encrypted(_encode(common | {"deliveries": packed}))
+
+
+def seal_alike(first: Envelope, others: Sequence[Alike]) -> str:
+    """
+    Seal *first* and what differs from it in no more than its event, time, sender and arguments.
+
+    What all of them are sent with stands once: of many saves nearly all there is.
+
+    Args:
+        first: Of a bundle: with no id.
+        others: Of each the id of its event, or ``""``, when it was sent, in microseconds since
+            1970, its sender and its kwargs.
+    """
+    everyone = [(first.event_id, first.sent, first.sender, first.kwargs), *others]
+    shared = _shared([kwargs for *_, kwargs in everyone])
+    own = [name for name in first.kwargs if name not in shared]
+    has_one_sender = all(sender is first.sender for _, _, sender, _ in others)
+    rest = _rest(first)
+    deliveries = []
+    for event, sent, sender, kwargs in everyone:
+        delivery = {"sent_at": sent, **rest}
+        delivery["kwargs"] = {name: kwargs[name] for name in own} if shared else kwargs
+        if event:
+            delivery["event"] = event
+        if not has_one_sender:
+            delivery["sender"] = sender
+        deliveries.append(delivery)
+    message = {
+        "v": ALIKE_VERSION,
+        "receiver": first.receiver,
+        "id": first.id,
+        "event": "",
+        "signal": first.signal,
+        "sender": first.sender,
+        "kwargs": shared,
+        "deliveries": deliveries,
+    }
+    return encrypted(_encode(message))
+
+
+def _shared(arguments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return those of *arguments* that are the very same object in all: as many as are short."""
+    first, shared, size = arguments[0], {}, 0
+    if any(each.keys() != first.keys() for each in arguments):
+        return {}
+    for name, value in first.items():
+        if value is None or type(value) in (bool, str):
+            longer = size + len(name) + len(_encode(value))
+            if longer <= SHARED and len({id(each[name]) for each in arguments}) == 1:
+                shared[name], size = value, longer
+    return shared
 
 
 def unpack(wire: object) -> list[Envelope | Reference]:
@@ -171,7 +235,12 @@ def unbundled(text: str, size: int) -> list[Envelope]:
     them before they are in rows of the ledger. An event that was written without one gets the same
     at each, counted from the first's: who reads a bundle twice sends no event twice.
     """
-    read = [each for line in text.split("\n") for each in _read(decrypted(line), "stored envelope")]
+    versions = READABLE_VERSIONS | {ALIKE_VERSION}
+    read = [
+        each
+        for line in text.split("\n")
+        for each in _read(decrypted(line), "stored envelope", versions)
+    ]
     found = [each for each in read if isinstance(each, Envelope)]
     if len(found) != size:
         raise EnvelopeError(
@@ -195,8 +264,8 @@ def _with_ids(bundled: Sequence[Envelope]) -> list[Envelope]:
         ) from None
 
 
-#: What stands once in a message, where all of its deliveries have it in common.
-_COMMON = ("id", "signal", "sender")
+#: What may stand once where all deliveries of a message, or of a line, have it in common.
+_COMMON = ("id", "event", "signal", "sender")
 
 
 def _taken_out(packed: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -204,7 +273,7 @@ def _taken_out(packed: Sequence[dict[str, Any]]) -> dict[str, Any]:
     common: dict[str, Any] = {}
     if len(packed) == 1:
         return common
-    for name in _COMMON:
+    for name in ("signal", "sender"):
         values = [each[name] for each in packed if name in each]
         if values and _is_exact(values[0]) and values.count(values[0]) == len(packed):
             common[name] = values[0]
@@ -232,28 +301,38 @@ def _packed(delivery: Envelope | Reference) -> dict[str, Any]:
         "sender": delivery.sender,
         "kwargs": delivery.kwargs,
     }
-    if delivery.payload_version != 1:
-        packed["payload"] = delivery.payload_version
-    if delivery.cause is not None:
-        packed |= {"cause": delivery.cause, "chain": delivery.chain}
-    if delivery.replay:
-        packed["replay"] = True
-    return packed
+    return packed | _rest(delivery)
 
 
-def _read(body: str, what: str) -> list[Envelope | Reference]:
+def _rest(envelope: Envelope) -> dict[str, Any]:
+    """Return what most deliveries do not have."""
+    rest: dict[str, Any] = {}
+    if envelope.payload_version != 1:
+        rest["payload"] = envelope.payload_version
+    if envelope.cause is not None:
+        rest |= {"cause": envelope.cause, "chain": envelope.chain}
+    if envelope.replay:
+        rest["replay"] = True
+    return rest
+
+
+def _read(
+    body: str, what: str, versions: frozenset[int] = READABLE_VERSIONS
+) -> list[Envelope | Reference]:
     try:
         message = json.loads(body)
         version = message["v"]
-        if version not in READABLE_VERSIONS or type(version) is not int:  # True and 1.0 equal 1.
+        if version not in versions or type(version) is not int:  # True and 1.0 equal 1.
             raise FutureEnvelopeError(
                 f"cannot read envelope version {version!r}: expected one of "
-                f"{sorted(READABLE_VERSIONS)}. Deploy workers before senders."
+                f"{sorted(versions)}. Deploy workers before senders."
             )
         receiver, deliveries = message["receiver"], message["deliveries"]
         common = {name: message[name] for name in _COMMON if name in message}
         if not deliveries:  # Its task would succeed with nothing done.
             raise ValueError  # noqa: TRY301
+        if version == ALIKE_VERSION:
+            deliveries = [_whole(delivery, message["kwargs"]) for delivery in deliveries]
         return [_unpacked(receiver, common | delivery) for delivery in deliveries]
     except (KeyError, TypeError, ValueError, RecursionError) as exc:
         # The kind of fault only: what it quotes may be data that a log must not hold.
@@ -261,6 +340,14 @@ def _read(body: str, what: str) -> list[Envelope | Reference]:
             f"cannot read the {what}: expected an envelope of version {WIRE_VERSION}, got: "
             f"JSON that raises {type(exc).__name__}. Deploy workers before senders."
         ) from None
+
+
+def _whole(delivery: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``seal_alike()`` has left of a delivery as a message has it."""
+    sent = delivery["sent_at"]
+    if type(sent) is int:
+        sent = as_sent(sent)
+    return delivery | {"sent_at": sent, "kwargs": shared | delivery["kwargs"]}
 
 
 def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:
@@ -291,6 +378,20 @@ def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:
             replay=delivery.get("replay", False),
         )
     )
+
+
+def as_sent(microseconds: int) -> str:
+    """Return *microseconds* since 1970 as an envelope has them."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}+00:00"
+
+
+@functools.lru_cache(maxsize=16)  # Many events are of one second, and this takes long.
+def _second(seconds: int) -> str:
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (OSError, OverflowError) as exc:  # What the platform's clock cannot be.
+        raise ValueError(seconds) from exc
 
 
 #: What the receiver is called with beside its arguments, and the name of a tag.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from ..conf import get_settings
 from ..exceptions import MessageTooLargeError
@@ -20,24 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["Message"]
 
 
-class Source(Protocol):
-    """What the envelope is made from when it is sealed, and not before, as that takes long."""
-
-    @property
-    def signal(self) -> str | None:
-        """As in the envelope."""
-
-    def envelope(self, *, is_in_bundle: bool = False) -> Envelope:
-        """Return it; in a bundle without ids that nobody can know of."""
-
-
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class Message:
     """One or more deliveries of one receiver, which travel together."""
 
     receiver: Receiver
-    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...]  #: ``()``: that of its draft.
-    draft: Source | None = None  #: Of the only one, where it was made from that.
+    _deliveries: tuple[Envelope, ...] | tuple[Reference, ...]
+    signal: str | None = None  #: Path of that of those that travel whole; None: it has none.
     order: str | None = None  #: Those with this key run one after the other; None: at any time.
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
@@ -47,14 +36,7 @@ class Message:
     @property
     def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
         """What travels in it."""
-        if not self._deliveries and self.draft is not None:
-            self._deliveries = (self.draft.envelope(),)
         return self._deliveries
-
-    @property
-    def signal(self) -> str | None:
-        """Import path of the signal of those that travel whole; None: it has none."""
-        return self.envelopes[0].signal if self.draft is None else self.draft.signal
 
     @property
     def text(self) -> str:
@@ -101,6 +83,7 @@ class Message:
         return cls(
             first.receiver,
             (first.envelopes[0]._replace(id=new_id()),),
+            signal=first.signal,
             stored=first.stored,
             size=sum(message.size for message in messages),
             _text=text,
