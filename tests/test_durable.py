@@ -138,6 +138,22 @@ class TestTransaction:
 
         assert (rows(alias), Event.objects.using(alias).count()) == ([], 0)
 
+    def test_a_transaction_inside_of_one_on_another_database(self, alias, receive) -> None:
+        """Each event is stored by the transaction that it belongs to, and dies with that only."""
+        beside = "default" if alias != "default" else "other"
+        with transaction.atomic(using=alias):
+            send(alias, 1)
+            with transaction.atomic(using=beside):
+                send(beside, 2)
+                send(alias, 3)
+            assert numbers(beside) == [2]
+            with pytest.raises(Undo), transaction.atomic(using=beside):
+                send(beside, 4)
+                send(alias, 5)
+                raise Undo
+
+        assert (numbers(alias), numbers(beside)) == ([1, 3, 5], [2])
+
     def test_a_rolled_back_savepoint_takes_its_own(self, alias, receive) -> None:
         """The rest is committed, in the order in which it was sent."""
         with transaction.atomic(using=alias):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import logging
+import threading
 import time
 
 import pytest
@@ -19,6 +21,7 @@ from async_signals.ids import new_id
 from async_signals.models import Delivery
 from async_signals.sending.outlet import outlet
 from async_signals.signals import delivery_failed
+from tests.conftest import require
 from tests.testapp.models import Article, Tag
 from tests.testproject.celery import app
 
@@ -243,6 +246,63 @@ class TestCoroutines:
         asyncio.run(view())
 
         assert numbers(sent) == [1]
+
+    def test_a_coroutine_has_a_connection_of_its_own(self, receive, sent) -> None:
+        """The transaction of the thread that waits for it is not its own."""
+
+        async def view() -> None:
+            signal.send(sender=None, using="default", n=2)
+
+        with transaction.atomic():
+            signal.send(sender=None, using="default", n=1)
+            asyncio.run(view())
+            assert numbers(sent) == [2]
+            signal.send(sender=None, using="default", n=3)
+        assert numbers(sent) == [2, 1, 3]
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+class TestThreads:
+    def test_each_has_transactions_of_its_own(self, receive, sent) -> None:
+        """What one sends waits for its own commit, whatever another one has open."""
+        require("postgresql")  # SQLite has one writer.
+        is_open, is_done = threading.Event(), threading.Event()
+
+        def in_a_block() -> None:
+            with (
+                contextlib.closing(connections["postgresql"]),
+                transaction.atomic(using="postgresql"),
+            ):
+                signal.send(sender=None, using="postgresql", n=1)
+                is_open.set()
+                assert is_done.wait(30)
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=[in_a_block])
+        thread.start()
+        assert is_open.wait(30)
+        signal.send(sender=None, using="postgresql", n=2)
+        with pytest.raises(Undo), transaction.atomic(using="postgresql"):
+            signal.send(sender=None, using="postgresql", n=3)
+            raise Undo
+        assert numbers(sent) == [2]
+        is_done.set()
+        thread.join(30)
+        assert numbers(sent) == [2, 1]
+
+    def test_a_connection_that_was_put_in_the_place_of_another(self, receive, sent) -> None:
+        """As test servers do: events wait for the transaction of the one that is there."""
+        with transaction.atomic():
+            signal.send(sender=None, using="default", n=1)
+        old = connections["default"]
+        connections["default"] = old.copy()
+        try:
+            with transaction.atomic():
+                signal.send(sender=None, using="default", n=2)
+                assert numbers(sent) == [1]
+            assert numbers(sent) == [1, 2]
+        finally:
+            connections["default"].close()
+            connections["default"] = old
 
 
 @pytest.mark.django_db(transaction=True)
