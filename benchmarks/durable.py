@@ -4,7 +4,8 @@ What ``durable=True`` costs, and how fast a relay works: ``python -m benchmarks.
 A thousand saves in one transaction, on Redis and PostgreSQL, in rounds that alternate: alone, with
 a durable receiver (written at the commit, and in the simple form at each send), with a receiver
 written by hand that calls ``on_commit(task.delay)``, and with one that defers a job of
-procrastinate's and of django-tasks', whose jobs stand in the database, too. Then how many
+procrastinate's and of django-tasks', whose jobs stand in the database, too. The first two, whose
+difference is small, have more rounds, of their own. Then how many
 deliveries one relay publishes in a second, and how many jobs one worker of theirs takes. What is
 not installed is left out.
 """
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
-ROUNDS, SAVES, BACKLOG, JOBS = 15, 1_000, 10_000, 200
+ROUNDS, FEW_ROUNDS, SAVES, BACKLOG, JOBS = 61, 9, 1_000, 10_000, 200
 NAME = f"async_signals_benchmark_{os.getpid()}"
 PEERS = {"procrastinate": "procrastinate.contrib.django", "django_tasks_db": "django_tasks_db"}
 #: Emptied before each round.
@@ -59,21 +60,22 @@ def measure(apps: list[str]) -> None:
     call_command("migrate", verbosity=0)
     try:
         sides = sides_of(site, apps)
-        taken = rounds(site, sides)
-        print_senders(taken)
+        two = {name: sides[name] for name in ("the saves alone", "durable")}
+        print_senders(rounds(site, two, ROUNDS))
+        print_senders(rounds(site, sides, FEW_ROUNDS))
         print_takers(site, apps)
     finally:
         site.app.control.purge()
         connection.close()
 
 
-def rounds(site, sides: dict[str, Side]) -> dict[str, list[float]]:
+def rounds(site, sides: dict[str, Side], wanted: int) -> dict[str, list[float]]:
     """Save in each side's turn; return the microseconds of one save in each round."""
     from django.contrib.auth.models import User
     from django.db import connection, transaction
 
     taken: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(ROUNDS + 1):
+    for number in range(wanted + 1):
         # To and fro: those whose difference counts most are neighbours.
         for name in reversed(sides) if number % 2 else sides:
             with connection.cursor() as cursor:
@@ -171,7 +173,8 @@ def jobs(apps: list[str]) -> dict[str, Callable[[int], object]]:
 
 
 def print_senders(taken: dict[str, list[float]]) -> None:
-    print(f"| {SAVES} saves in a transaction, {ROUNDS} rounds | µs each | more than the saves |")
+    number = len(taken["the saves alone"])
+    print(f"| {SAVES} saves in a transaction, {number} rounds | µs each | more than the saves |")
     print("| --- | ---: | ---: |")
     for name, values in taken.items():
         more = statistics.median(

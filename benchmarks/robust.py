@@ -28,7 +28,7 @@ import psycopg
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROUNDS, EVENTS = 9, 300
+ROUNDS, EVENTS = 41, 100
 NAME = f"async_signals_benchmark_{os.getpid()}"
 PATIENCE = 120  # Seconds for each round.
 
