@@ -86,11 +86,11 @@ class TestAlike:
         expected = [first] + [
             first._replace(
                 event_id=event or id_after(event_id, n),
-                sent=as_sent(sent),
+                sent=as_sent(at),
                 sender=sender,
                 kwargs=own,
             )
-            for n, (event, sent, sender, own) in enumerate(rows, 1)
+            for n, (event, at, sender, own) in enumerate(rows, 1)
         ]
         got = [each._replace(id="") for each in read]
         assert got == expected
