@@ -5,9 +5,8 @@ A thousand saves in one transaction, on Redis and PostgreSQL, in rounds that alt
 a durable receiver (written at the commit, and in the simple form at each send), with a receiver
 written by hand that calls ``on_commit(task.delay)``, and with one that defers a job of
 procrastinate's and of django-tasks', whose jobs stand in the database, too. The first two, whose
-difference is small, have more rounds, of their own. Then how many
-deliveries one relay publishes in a second, and how many jobs one worker of theirs takes. What is
-not installed is left out.
+difference is small, have more rounds, of their own. Then how many deliveries one relay publishes in
+a second, and how many jobs one worker of theirs takes. What is not installed is left out.
 """
 
 from __future__ import annotations
