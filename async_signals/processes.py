@@ -1,28 +1,31 @@
-"""Which process runs a delivery, and whether it still lives."""
+"""Who runs a delivery: a thread of a process, and whether that process still lives."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import os
+import threading
 from pathlib import Path
 
-__all__ = ["is_dead", "this_process"]
+__all__ = ["is_dead", "this_thread"]
 
 
-def this_process() -> str:
+def this_thread() -> str:
     """
-    Return what no other process has, here or elsewhere; empty where the system cannot say.
+    Return what no other thread has, here or elsewhere; empty where the system cannot say.
 
-    That is the machine's boot, the namespace of process ids, the id, and when it started.
+    That is the machine's boot, the namespace of process ids, the id, when the process started, and
+    the thread's own id: of a greenlet, where these take the place of threads.
     """
-    return _identity(os.getpid())
+    process = _identity(os.getpid())
+    return process and f"{process}:{threading.get_ident()}"
 
 
-def is_dead(process: str) -> bool:
-    """Whether *process* ran where this one runs, and is gone; False where nobody can tell."""
+def is_dead(thread: str) -> bool:
+    """Whether the process of *thread* ran here, and is gone; False where nobody can tell."""
     try:
-        machine, pid, started_at = process.split(":")
+        machine, pid, started_at = thread.split(":")[:3]
         if machine != _machine(os.getpid()):
             return False
     except (OSError, ValueError):

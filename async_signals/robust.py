@@ -41,6 +41,8 @@ from .signals import delivery_failed
 from .wire.envelope import Envelope, unpack_to_keep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .ledger.claims import Run
     from .registry import Receiver
     from .wire.envelope import Reference
@@ -102,9 +104,22 @@ def _attempt(receiver: Receiver, claimed: Run) -> Result:
     with kept(claimed):
         raised = _call(receiver, claimed)
     duration = time.monotonic() - started
+    _drop_if_left_open(claimed.using)
     if raised is None:
         return _succeed(claimed, duration)
     return _fail(receiver, claimed, raised, duration)
+
+
+def _drop_if_left_open(using: str) -> None:
+    """
+    Drop a connection that a receiver took out of autocommit, as Celery does after each task.
+
+    Nothing would be committed on it, the result neither.
+    """
+    connection = connections[using]
+    is_open = connection.connection is not None
+    if is_open and not connection.autocommit and not connection.in_atomic_block:
+        connection.close()
 
 
 class _RollBackError(Exception):
@@ -130,7 +145,8 @@ def _run_once(receiver: Receiver, claimed: Run, started: float) -> Result:
         if raised is None:
             return tell_lost(claimed)
     except BaseException as exc:
-        if _is_recorded(claimed):
+        _drop_if_left_open(claimed.using)
+        if patiently(lambda: records.is_recorded(claimed), claimed.using):
             tell_callback(receiver, claimed, exc)
         elif isinstance(exc, Exception):
             raised = _Raised(exc, {})
@@ -140,16 +156,6 @@ def _run_once(receiver: Receiver, claimed: Run, started: float) -> Result:
     if raised is None:
         return tell_success(claimed, duration)
     return _fail(receiver, claimed, raised, duration)
-
-
-def _is_recorded(claimed: Run) -> bool:
-    """Whether the success of *claimed* was committed, whatever the commit has raised."""
-
-    def look() -> bool:
-        connections[claimed.using].close_if_unusable_or_obsolete()
-        return claims.recorded_row(claimed).exists()
-
-    return patiently(look, claimed.using)
 
 
 def _has_expired(receiver: Receiver, claimed: Run) -> bool:
@@ -165,12 +171,20 @@ def _claim(
         _wait(delivery)
         return None
     if isinstance(delivery, Envelope):
-        claimed = patiently(lambda: claims.claim(delivery, text, worker=worker), using)
+        claimed = patiently(
+            lambda: claims.claim(delivery, text, worker=worker),
+            using,
+            found=lambda: claims.own_claim(delivery, text, worker=worker),
+        )
         if claimed is None:
             _bury(delivery.id)
         return claimed
     try:
-        return patiently(lambda: claims.claim_stored(delivery, worker=worker), delivery.using)
+        return patiently(
+            lambda: claims.claim_stored(delivery, worker=worker),
+            delivery.using,
+            found=lambda: claims.own_claim_stored(delivery, worker=worker),
+        )
     except HeldError:
         due.give_back([delivery.id], delivery.using, wait=PAUSE)
         return None
@@ -215,8 +229,14 @@ class _Raised:
 
 
 def _succeed(claimed: Run, duration: float) -> Result:
-    held = patiently(lambda: records.succeeded(claimed, duration), claimed.using)
-    return tell_success(claimed, duration) if held else tell_lost(claimed)
+    if not _record(claimed, lambda: records.succeeded(claimed, duration)):
+        return tell_lost(claimed)
+    return tell_success(claimed, duration)
+
+
+def _record(claimed: Run, write: Callable[[], bool]) -> bool:
+    """Write a result; False: it does not count, since the claim was taken away."""
+    return patiently(write, claimed.using, found=lambda: records.is_recorded(claimed))
 
 
 def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) -> Result:
@@ -228,7 +248,8 @@ def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) ->
     if not claimed.is_stored:
         since_sent = patiently(lambda: seconds_since(claimed.since, claimed.using), claimed.using)
         claimed = dataclasses.replace(claimed, queued=max(0.0, since_sent - duration))
-    held = patiently(
+    held = _record(
+        claimed,
         lambda: records.failed(
             claimed,
             failure,
@@ -237,7 +258,6 @@ def _fail(receiver: Receiver, claimed: Run, raised: _Raised, duration: float) ->
             duration=duration,
             outcome=Outcome.RAISED if raised.kwargs is not None else Outcome.REFUSED,
         ),
-        claimed.using,
     )
     if not held:
         return tell_lost(claimed)

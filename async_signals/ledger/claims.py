@@ -17,7 +17,7 @@ from django.db.models import F
 
 from ..conf import get_settings
 from ..models import Claim, Delivery, State
-from ..processes import is_dead, this_process
+from ..processes import is_dead, this_thread
 from ..wire.envelope import Envelope, load, unbundled
 from . import alias
 from .clock import Now
@@ -38,8 +38,9 @@ __all__ = [
     "dead_claim",
     "held_claim",
     "held_row",
+    "own_claim",
+    "own_claim_stored",
     "receipt",
-    "recorded_row",
     "renew",
     "run_of",
 ]
@@ -82,11 +83,19 @@ def claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
         envelope.id,
         receiver=envelope.receiver,
         worker=worker,
-        process=this_process(),
+        process=this_thread(),
         envelope=text,
         connection=connection,
     )
     if not is_first:
+        return None
+    return Run(envelope=envelope, text=text, using=using, worker=worker)
+
+
+def own_claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
+    """Return what ``claim()`` would, if this thread has claimed it, and the answer was lost."""
+    using = alias()
+    if not held_claims(envelope.id, using).filter(**_by_this_thread(worker)).exists():
         return None
     return Run(envelope=envelope, text=text, using=using, worker=worker)
 
@@ -109,6 +118,22 @@ def claim_stored(reference: Reference, *, worker: str) -> Run | None:
     return _run_of(reference)
 
 
+def own_claim_stored(reference: Reference, *, worker: str) -> Run | None:
+    """Return what ``claim_stored()`` would, if this thread has claimed it and was not told."""
+    rows = Delivery._base_manager.using(reference.using).filter(
+        pk=reference.id,
+        state=State.RUNNING,
+        epoch=reference.epoch + 1,
+        **_by_this_thread(worker),
+    )
+    return _run_of(reference) if rows.exists() else None
+
+
+def _by_this_thread(worker: str) -> dict[str, str]:
+    """Return the conditions on a claim of this thread, which runs one delivery at a time."""
+    return {"process": this_thread() or "nobody can tell", "worker": worker[:255]}
+
+
 def _claimed(reference: Reference, worker: str) -> bool:
     rows = Delivery._base_manager.using(reference.using).filter(pk=reference.id)
     claimed = rows.filter(epoch=reference.epoch, state__in=(State.PENDING, State.PUBLISHED)).update(
@@ -118,7 +143,7 @@ def _claimed(reference: Reference, worker: str) -> bool:
         due_at=lease_end(),
         started_at=Now(),
         worker=worker,
-        process=this_process(),
+        process=this_thread(),
     )
     return bool(claimed)
 
@@ -153,7 +178,7 @@ def run_of(row: Delivery, envelope: Envelope, using: str, *, order: str | None =
 
 def dead_claim(id: str, using: str) -> Claim | None:  # noqa: A002
     """Return the claim whose worker is known to have died in the middle; None: no such."""
-    found = Claim._base_manager.using(using).filter(pk=id, done=False).first()
+    found = held_claims(id, using).first()
     return found if found is not None and is_dead(found.process) else None
 
 
@@ -171,16 +196,14 @@ def held_row(run: Run) -> QuerySet[Delivery]:
     )
 
 
-def recorded_row(run: Run) -> QuerySet[Delivery]:
-    """Return the query for the delivery of *run*, empty unless this very run has succeeded."""
-    return Delivery._base_manager.using(run.using).filter(
-        pk=run.envelope.id, state=State.SUCCEEDED, epoch=run.epoch
-    )
-
-
 def held_claim(run: Run) -> QuerySet[Claim]:
     """Return the query for the claim of *run*, empty once it does not hold."""
-    return Claim._base_manager.using(run.using).filter(pk=run.envelope.id, done=False)
+    return held_claims(run.envelope.id, run.using)
+
+
+def held_claims(id: str, using: str) -> QuerySet[Claim]:  # noqa: A002
+    """Return the query for the claim of a delivery, empty where there is none, or a receipt."""
+    return Claim._base_manager.using(using).filter(pk=id, done=False)
 
 
 def receipt(queryset: QuerySet[Claim]) -> int:

@@ -18,22 +18,36 @@ T = TypeVar("T")
 PAUSES = (0.05, 0.2, 0.5, 1, 2)
 
 
-def patiently(write: Callable[[], T], using: str) -> T:
+def _nothing() -> None:
+    """Find nothing, where it does no harm to write again what is written."""
+
+
+def patiently(write: Callable[[], T], using: str, *, found: Callable[[], T | None] = _nothing) -> T:
     """
     Call *write*, again where the database refused it for a reason that passes.
 
-    *write* must be a transaction of its own, so that a refused one has left nothing.
+    Args:
+        write: A transaction of its own, so that a refused one has left nothing.
+        using: Alias of the database.
+        found: Called before *write* is called again: what it would return, where the database has
+            committed it, and only the answer was lost; else something false.
 
     Raises:
         DatabaseError: What the last try raised.
     """
+
+    def again() -> T:
+        return found() or write()
+
+    attempt = write
     for pause in PAUSES:
         try:
-            return write()
+            return attempt()
         except (OperationalError, InterfaceError, InternalError):  # The last: it is read-only.
             connection = connections[using]
             if connection.in_atomic_block:
                 raise  # The transaction around it is lost, whoever opened it.
             connection.close()
             time.sleep(pause)
-    return write()
+            attempt = again
+    return attempt()

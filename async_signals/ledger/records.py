@@ -38,6 +38,7 @@ __all__ = [
     "delivery_of",
     "failed",
     "insert_rows",
+    "is_recorded",
     "new_row",
     "stored",
     "stored_unread",
@@ -242,6 +243,26 @@ def discarded(run: Run, reason: str) -> bool:
             row.epoch, row.worker = run.epoch, run.worker
             insert_rows([row], [run.envelope], run.using)
     return held
+
+
+def is_recorded(run: Run) -> bool:
+    """
+    Whether a result of this very run is written, though nobody has said so.
+
+    A database that commits and then goes away leaves its answer out. What is found then is this
+    run's own: no other has its number, and only a worker's death is written by somebody else.
+    """
+    attempts = Attempt._base_manager.using(run.using).filter(
+        delivery_id=run.envelope.id, number=run.epoch
+    )
+    if attempts.exclude(outcome=Outcome.DIED).exists():
+        return True
+    if run.is_stored:
+        return False
+    # What succeeds at once leaves a receipt; whoever else writes one adds a row.
+    receipts = Claim._base_manager.using(run.using).filter(pk=run.envelope.id, done=True)
+    rows = Delivery._base_manager.using(run.using).filter(pk=run.envelope.id)
+    return receipts.exists() and not rows.exists()
 
 
 def unread(reference: Reference, failure: Failure) -> Run | None:

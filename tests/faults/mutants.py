@@ -54,7 +54,7 @@ def no_claim(patch: Patch) -> None:
             envelope.id,
             receiver=envelope.receiver,
             worker=worker,
-            process=claims.this_process(),
+            process=claims.this_thread(),
             envelope=text,
             connection=claims.connections[using],
         )
