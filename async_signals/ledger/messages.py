@@ -18,12 +18,14 @@ _MAX_READ = 100_000
 
 #: Where PostgreSQL goes on about rows and queries.
 _ABOUT_DATA = re.compile(r"(?m)^(?:DETAIL|CONTEXT|QUERY|WHERE|LINE \d+):.*(?:\n(?!HINT:).*)*")
-#: Data that databases quote elsewhere.
+#: Data that databases quote elsewhere: what stands before it, and what may stand behind it, each
+#: with the mark, of one character, that goes with the data. Found by their first and last place: a
+#: value may hold any of them, and to try each pair takes quadratic time.
 _QUOTED_DATA = (
-    re.compile(r"(?<=Key )\([^)\n]*\)=\(.*?\)(?= (?:already|is |conflicts))"),
-    re.compile(r"(?<=Duplicate entry )'.*'(?= for key)", re.DOTALL),
-    re.compile(r"(?<=value: )'.*'(?= for column)", re.DOTALL),
-    re.compile(r"(?<=: )\"[^\n]*\"$", re.MULTILINE),
+    ("Key (", (") already", ") is ", ") conflicts")),
+    ("Duplicate entry '", ("' for key",)),
+    ("value: '", ("' for column",)),
+    (': "', ('"\n',)),
 )
 
 
@@ -61,12 +63,22 @@ def message_of(exc: BaseException, mask: Mask, *, of_database: bool) -> str:
     is_cut = len(text) > _MAX_READ
     text = text[:_MAX_READ]
     if of_database:
-        text = _ABOUT_DATA.sub("", text)
-        for pattern in _QUOTED_DATA:
-            text = pattern.sub(MASKED, text)
+        text = _ABOUT_DATA.sub("", text).rstrip() + "\n"
+        for before, behind in _QUOTED_DATA:
+            text = _without_data(text, before, behind, is_cut=is_cut)
     masked = mask.text(text.strip())
     # The beginning of a secret may stand where the text was cut.
     return masked[: -mask.reach] if is_cut and mask.reach else masked
+
+
+def _without_data(text: str, before: str, behind: tuple[str, ...], *, is_cut: bool) -> str:
+    begin = text.find(before)
+    if begin < 0:
+        return text
+    begin += len(before)
+    # What ends the data may have stood where the text was cut.
+    end = len(text) if is_cut else max(text.rfind(each, begin) for each in behind)
+    return text if end < 0 else f"{text[: begin - 1]}{MASKED}{text[end + 1 :]}"
 
 
 def cut(text: str, size: int) -> str:

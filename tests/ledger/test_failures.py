@@ -469,6 +469,15 @@ class TestDatabaseErrors:
             ),
             ("Duplicate entry 'it's' for key 'email'", "Duplicate entry •••• for key 'email'"),
             ("Incorrect value: 'x' for column 'n'", "Incorrect value: •••• for column 'n'"),
+            (
+                "Key (a)=(it (b) is c) is not present in table",
+                "Key •••• is not present in table",
+            ),
+            (
+                'invalid input for type integer: "a\nb"\nx',
+                "invalid input for type integer: ••••\nx",
+            ),
+            ("Duplicate entry 'a", "Duplicate entry 'a"),
         ],
     )
     def test_messages(self, message, expected) -> None:
@@ -477,6 +486,25 @@ class TestDatabaseErrors:
         own = ValueError(f"cannot save: {message}")
         own.__cause__ = IntegrityError(message)
         assert failure_of(own, OPEN).message == f"cannot save: {expected}"
+
+    @pytest.mark.parametrize(
+        "text", ["Duplicate entry '{}' for key", "Key (a)=({}) already exists", 'type x: "{}"']
+    )
+    def test_a_value_that_is_cut(self, text) -> None:
+        """Where a value is longer than what is read of a message, its beginning is not shown."""
+        assert "abc" not in failure_of(IntegrityError(text.format("abc " * 50_000)), OPEN).message
+
+    @pytest.mark.parametrize(
+        "piece",
+        ["Key (", "Key (a)=(b", "Duplicate entry '", "value: '", ': "', '{"sku": "A1"}, ',
+         ") is Key (", "' for key Duplicate entry '", "LINE 1: x\n", "LINE 1: x\nHINT: "],
+    )  # fmt: skip
+    def test_hostile_messages(self, piece) -> None:
+        """A long message of a database, or beside one, takes no more than linear time."""
+        exc = IntegrityError(piece * (200_000 // len(piece)))
+        began = time.thread_time()
+        failure_of(exc, OPEN)
+        assert time.thread_time() - began < 1
 
     def test_others(self) -> None:
         """An error that has nothing to do with a database says what it says."""
