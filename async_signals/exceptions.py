@@ -72,7 +72,9 @@ class SerializationError(AsyncSignalsError):
     def __init__(self, receiver: str, path: str, value_type: str, reason: str, cure: str) -> None:
         self._arguments = (receiver, path, value_type, reason, cure)
         self.receiver = receiver  #: Name of the receiver that the argument was for.
-        self.path = path  #: The argument, with the way into it: ``"rows[3].owner"``.
+        #: The argument, with the way into it: ``"rows[3].owner"``. A key of a dict that is no
+        #: plain word may be data, and is left out: ``"tokens[...]"``.
+        self.path = path
         self.value_type = value_type  #: Import path of the type that was refused.
         super().__init__(f"cannot send {path!r} to {receiver}: {reason}, got: {value_type}. {cure}")
 

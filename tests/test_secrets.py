@@ -260,6 +260,14 @@ class TestAtSend:
         assert "bad token •" in Delivery.objects.using(ledger).get().message
         assert not [s for s in SECRETS if s in caplog.text + everything_in(ledger)]
 
+    def test_the_keys_of_what_cannot_travel(self, connect, ledger, caplog) -> None:
+        """Nor the way to it: the keys of a dict may be data."""
+        connect(charged, fails, name=f"tests.secrets.{new_id()}", robust=True)
+        charged.send(None, tokens={SECRETS[0]: object()})
+        assert "cannot send 'tokens[...]' to " in caplog.text
+        assert "cannot send 'tokens[...]' to " in Delivery.objects.using(ledger).get().message
+        assert SECRETS[0] not in caplog.text + everything_in(ledger)
+
     def test_values_that_cannot_be_compared(self, connect, sent, caplog) -> None:
         """Nor what they raise where deliveries would become one."""
 

@@ -44,7 +44,7 @@ def _encode_dict(values: dict[Any, Any], encoder: Encoder) -> Any:
         try:
             encoded[key] = encode(value)
         except Unsendable as exc:
-            exc.path.append(f"[{key!r}]")
+            exc.path.append(_step(key))
             raise
     return encoded
 
@@ -55,9 +55,15 @@ def _encode_pairs(items: Iterable[tuple[Any, Any]], encoder: Encoder) -> list[An
         try:
             encoded.append((encode(key), encode(value)))
         except Unsendable as exc:
-            exc.path.append(f"[{key!r}]" if type(key) in (str, int) else "[...]")
+            exc.path.append(_step(key))
             raise
     return encoded
+
+
+def _step(key: Any) -> str:
+    """Return the way to what a dict has under *key*, which may be data: a token, an address."""
+    is_word = type(key) is str and key.isidentifier() and not any(map(str.isdigit, key))
+    return f"[{key!r}]" if is_word else "[...]"
 
 
 def _encode_ordered(values: OrderedDict[Any, Any], encoder: Encoder) -> Any:

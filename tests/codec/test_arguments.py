@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import decimal
@@ -92,6 +93,19 @@ class TestRefused:
         assert (error.receiver, error.path, error.value_type) == ("shop.receive", path, kind)
         assert str(error).startswith(f"cannot send {path!r} to shop.receive: expected ")
         assert "exclude=['value']" in str(error)
+
+    @pytest.mark.parametrize(
+        "key",
+        ["tok-abc", "sk_live_4eC3", "deadbeef1234", "ada@x.test", "", "\u0661a", 4711, b"tok",
+         ("tok", 1)],
+    )  # fmt: skip
+    @pytest.mark.parametrize("kind", [dict, collections.OrderedDict])
+    def test_a_key_that_may_be_data(self, key, kind) -> None:
+        """The way to the value names no key of a dict but plain words: it may be the secret."""
+        with pytest.raises(SerializationError) as caught:
+            codec.encode({"tokens": kind({key: {"owner": object()}})}, receiver="r")
+        assert caught.value.path == "tokens[...]['owner']"
+        assert str(caught.value).startswith("cannot send \"tokens[...]['owner']\" to r: expected ")
 
     def test_the_message_in_full(self) -> None:
         """What a user reads who sends an open file."""
