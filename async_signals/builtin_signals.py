@@ -1,8 +1,9 @@
 """
 Django's own signals: what of each cannot leave the process, and which cannot be asynchronous.
 
-One row for each; ``docs/signals.md`` says the same in words. Signals stand here by their
-import paths, because some of them live in modules that a site need not load.
+One row for each, and for those of this package that carry what cannot leave either;
+``docs/signals.md`` says the same in words. Signals stand here by their import paths, because some
+of them live in modules that a site need not load.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _HANDLERS = (
 _BACKENDS = ("django.tasks.backends.immediate", "django.tasks.backends.dummy")
 _MIGRATION = frozenset({"stdout", "apps", "plan"})
 _REQUEST = frozenset({"request"})
+_EXCEPTION = frozenset({"exception"})
 
 RULES: dict[str, Rule] = {
     "django.db.models.signals.class_prepared": Rule(
@@ -79,13 +81,15 @@ RULES: dict[str, Rule] = {
     "django.utils.autoreload.file_changed": Rule(
         refused="asks its receivers whether to reload, and cannot wait for a worker's answer"
     ),
+    "async_signals.signals.delivery_retrying": Rule(left_out=_EXCEPTION),
+    "async_signals.signals.delivery_failed": Rule(left_out=_EXCEPTION),
 }
 
 _ORDINARY = Rule()
 
 
 def rule_of(signal: Signal) -> tuple[str, Rule]:
-    """Return the name and the rule of one of Django's signals; ``""`` for any other signal."""
+    """Return the name and the rule of a signal that has a row; ``""`` for any other signal."""
     for path, rule in RULES.items():
         module, _, name = path.rpartition(".")
         if getattr(sys.modules.get(module), name, None) is signal:

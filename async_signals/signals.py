@@ -4,7 +4,8 @@ What happens to deliveries, announced as ordinary Django signals.
 Each is sent with ``send_robust``, in the process where it happens, with the receiver's function
 as ``sender``; None where that process does not know it. All carry ``delivery``, a ``Delivery``;
 all but the first one ``using``, the alias of the database that has it, and ``fingerprint``, that
-of the failure before, or empty. What else, stands beside each.
+of the failure before, or empty. What else, stands beside each. An asynchronous receiver gets all
+but ``exception``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from async_signals.ledger.clock import seconds_since
 from async_signals.ledger.deaths import take_dead_claims
 from async_signals.models import Attempt, Claim, Delivery, Event
 from async_signals.publisher import HEADER
-from async_signals.signals import delivery_retrying
+from async_signals.signals import delivery_failed, delivery_retrying
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference, dump, load, pack, unpack
 from async_signals.wire.signing import sign, verified
@@ -109,6 +109,44 @@ def test_a_listener_that_exits_ends_nothing(send, ledger, caplog, exc) -> None:
 
     assert Attempt.objects.using(ledger).count() == 1
     assert f"{exc.__name__} at " in caplog.text
+
+
+def cannot_mail(number, **kwargs):
+    raise OSError(f"cannot mail order {number}")
+
+
+@pytest.mark.parametrize(
+    ("signal", "attempts"), [(delivery_retrying, 2), (delivery_failed, 1)], ids=["retry", "fail"]
+)
+def test_an_asynchronous_listener_is_told_what_went_wrong(
+    send, sent, connect, ledger, signal, attempts
+) -> None:
+    """All that can travel reaches it: type, message and fingerprint; the error itself stays."""
+    heard = []
+
+    def listen(sender, delivery, failure, exception=None, **kwargs):
+        heard.append((sender, delivery, failure, exception, kwargs))
+
+    connect(signal, listen, name=(listener := f"tests.robust.{new_id()}"), robust=True)
+    name, wire = send(cannot_mail, retry=Retry(initial_delay=0, max_attempts=attempts))
+    run(name, wire)
+    assert run(listener, pack(sent[1:])) == ["succeeded"]
+
+    [(sender, delivery, failure, exception, others)] = heard
+    row = Delivery.objects.using(ledger).get()
+    assert (sender, delivery.id, exception) == (cannot_mail, str(row.pk), None)
+    assert (failure.exception, failure.message) == ("OSError", "cannot mail order 7")
+    assert failure.fingerprint == row.fingerprint
+    assert others["using"] == ledger
+
+
+def test_a_listener_that_needs_the_error_itself_is_refused(connect) -> None:
+    """When it is connected, with the cure; not in the worker."""
+
+    def listen(exception, **kwargs): ...
+
+    with pytest.raises(async_signals.RegistrationError, match="Write exception=None"):
+        connect(delivery_failed, listen, name=f"tests.robust.{new_id()}")
 
 
 def test_a_message_that_comes_again_is_not_run_again(send) -> None:
