@@ -203,7 +203,7 @@ class _Connection:
             dispatch_refusal(receiver, signal, event, exc, using, named=named)
 
     def _send(self, event: Event, signal: Signal, sender: object, named: dict[str, Any]) -> None:
-        receiver, options = self.receiver, self.receiver.options
+        receiver, options, rule = self.receiver, self.receiver.options, self.rule
         save = None
         if options.track_changes:
             save = Save(
@@ -228,7 +228,7 @@ class _Connection:
         stored = alias if options.durable else None
         draft = Draft(event, receiver, path, sent_by, encoded, cause, stored)
         if options.unique_by is not None:
-            draft.unique = unique_key(receiver, sender, named)
+            draft.unique = unique_key(receiver, sender, named, deletes=rule.deletes)
         if options.order_by is not None:
             draft.order = order_key(receiver, sender, named)
         subject = subject_of(receiver, signal, sender, named) if options.coalesce else None

@@ -18,10 +18,11 @@ from django.db.models.signals import post_delete, post_save, pre_delete, pre_sav
 from django.dispatch import Signal
 from django.test import TestCase
 
-from async_signals import SerializationError, testing
+from async_signals import SerializationError, robust, testing
 from async_signals.ids import new_id
 from async_signals.models import Delivery, UniqueEvent
-from tests.testapp.models import Tag
+from async_signals.wire.envelope import pack
+from tests.testapp.models import Article, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -108,6 +109,15 @@ class TestWhatIsSent:
             signal.send(sender=None, user=1, n=n)
 
         assert [envelope.receiver for envelope in sent] == names
+
+    @pytest.mark.parametrize("unique_by", [["user"], lambda sender, user, **kwargs: user])
+    def test_a_deletion_is_no_repetition(self, receiver, sent, unique_by) -> None:
+        """Events of several signals are equal, but a deletion is so only to another one."""
+        receiver([signal, pre_save, pre_delete, post_delete], unique_by=unique_by)
+        for n, each in enumerate([signal, pre_save, post_delete, signal, pre_delete]):
+            each.send(sender=Tag, user="ann", n=n)
+
+        assert numbers(sent) == [0, 2]
 
     def test_a_function_gives_the_value(self, receiver, sent) -> None:
         """Of (sender, **kwargs); None: it is sent anyhow."""
@@ -222,6 +232,38 @@ class TestTransactions:
         signal.send(sender=None, user=1, n=5)
 
         assert numbers(sent) == [1, 3, 5]
+
+    @pytest.mark.parametrize(("coalesce", "number"), [(False, 2), (True, 1)])
+    def test_a_row_that_one_transaction_makes_changes_and_deletes(
+        self, ledger, connect, sent, coalesce, number
+    ) -> None:
+        """Its deletion arrives, whatever becomes of its first save."""
+        seen = []
+
+        def receive(signal, instance, **kwargs) -> None:
+            seen.append((signal, instance.title))
+
+        connect(
+            [post_save, post_delete],
+            receive,
+            sender=Article,
+            name=(name := f"tests.unique.{new_id()}"),
+            unique_by=["instance"],
+            unique_for=HOUR,
+            robust=True,
+            coalesce=coalesce,
+            missing="skip",
+        )
+        with transaction.atomic():
+            article = Article.objects.create(title="1")
+            article.title = "2"
+            article.save()
+            article.delete()
+        results = robust.run(pack(sent), name=name, worker="w@test/1")
+
+        assert {result.state for result in results} == {"succeeded"}
+        assert seen == [(post_delete, "2")]
+        assert len(sent) == number
 
     def test_coalesced_first(self, receiver, sent) -> None:
         """Of those that a transaction makes one, that one is asked for."""

@@ -20,9 +20,13 @@ __all__ = ["digest", "unique_key"]
 _UNORDERED = ("set", "frozenset", "dict")
 
 
-def unique_key(receiver: Receiver, sender: object, named: Mapping[str, Any]) -> str | None:
+def unique_key(
+    receiver: Receiver, sender: object, named: Mapping[str, Any], *, deletes: bool
+) -> str | None:
     """
     Return the key of an event, for a receiver with ``unique_by``; None: it is always sent.
+
+    What *deletes* is equal only to another deletion: it is no repetition of a save.
 
     Raises:
         SerializationError: An argument is missing, or has a value that cannot travel.
@@ -46,7 +50,7 @@ def unique_key(receiver: Receiver, sender: object, named: Mapping[str, Any]) -> 
                     cure="Send it, or let unique_by be a function of (sender, **kwargs).",
                 )
         values = {name: arguments[name] for name in by or ()}
-    return digest(receiver, values)
+    return digest(receiver, {"deletes": True, **values} if deletes else values)
 
 
 def digest(receiver: Receiver, values: dict[str, Any]) -> str:
