@@ -23,6 +23,7 @@ from django.utils.module_loading import import_string
 
 from . import signals
 from .conf import get_settings
+from .errands import Errand
 from .ledger import groups
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ __all__ = ["Alert", "connect"]
 
 logger = logging.getLogger("async_signals")
 
-#: Seconds that connecting to the webhook, and each of its answers, may take.
+#: Seconds in which a way to tell people has to take an alert: a relay, a worker or a sender waits.
+_PATIENCE = 10.0
+#: Seconds that connecting to the webhook, and each part of its answer, may take.
 _TIMEOUT = 5
 #: Seconds that what nobody could be told rests, so that not every failure waits for a dead server.
 _REST = 60.0
@@ -43,6 +46,9 @@ _REST = 60.0
 #: What nobody could be told, and since when it rests, by database and fingerprint. Of this process:
 #: others find the group as if it had never been told of.
 _untold: dict[tuple[str, str], tuple[float, Alert]] = {}
+
+#: What was waited for in vain, by what it is called in the settings.
+_silent: dict[str, Errand] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +198,7 @@ def _send(alert: Alert) -> bool:
     told = False
     for name, tell in _channels().items():
         try:
-            tell(alert)
+            _tell_in_time(name, tell, alert)
             told = True
         except Exception as exc:  # noqa: BLE001  (a mail backend may raise anything)
             logger.error(  # noqa: TRY400  (a traceback could show the URL, which is a secret)
@@ -205,18 +211,35 @@ def _send(alert: Alert) -> bool:
     return told
 
 
+def _tell_in_time(name: str, tell: Callable[[Alert], None], alert: Alert) -> None:
+    """Let *tell* have its time, and while it does not return, no other alert."""
+    before = _silent.pop(name, None)
+    if before is None or not before.is_alive():
+        before = Errand(tell, alert)
+        if before.ends_within(_PATIENCE):
+            return
+    _silent[name] = before
+    raise _SilenceError
+
+
 def _reason(exc: Exception) -> str:
     """Return what went wrong without what an error may quote: addresses, URLs, passwords."""
     if isinstance(exc, urllib.error.HTTPError):
         return f"HTTP status {exc.code}"
     if isinstance(exc, _NobodyError):
         return "no ADMINS"
+    if isinstance(exc, _SilenceError):
+        return f"no answer in {_PATIENCE:g} s"
     reason = getattr(exc, "reason", None)
     return type(reason if isinstance(reason, Exception) else exc).__name__
 
 
 class _NobodyError(Exception):
     """There is nobody to mail to, which Django takes for a success."""
+
+
+class _SilenceError(Exception):
+    """What was to take the alert has neither returned nor raised up to now."""
 
 
 def _mail(alert: Alert) -> None:

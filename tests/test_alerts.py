@@ -9,6 +9,7 @@ import json
 import logging
 import smtplib
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,10 +18,13 @@ import django
 import pytest
 from cryptography.fernet import Fernet
 from django.core import checks, mail
+from django.core.mail.backends import locmem
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connections, transaction
+from django.db.backends.signals import connection_created
 from django.dispatch import Signal
 from django.utils import timezone
+from django.utils.translation import get_language, override
 
 from async_signals import (
     EnvelopeError,
@@ -46,6 +50,7 @@ from async_signals.sending.outlet import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
 from async_signals.wire.signing import sign, verified
+from tests.test_settings_and_checks import run
 from tests.testapp.models import Tag
 
 pytestmark = pytest.mark.django_db
@@ -134,6 +139,7 @@ def admins(settings) -> None:
 def rested(monkeypatch):
     """Nothing rests from other tests; what this one lets rest has rested when it says so."""
     monkeypatch.setattr(alerts, "_untold", {})
+    monkeypatch.setattr(alerts, "_silent", {})
     monkeypatch.setattr(alerts, "_REST", 3600)
 
     def rest() -> None:
@@ -148,6 +154,8 @@ class Handler(BaseHTTPRequestHandler):
         size = int(self.headers["Content-Length"])
         self.server.taken.append((self.path, self.headers, json.loads(self.rfile.read(size))))
         self.server.answers.wait(20)
+        while not self.server.lasts.wait(0.05):
+            self.wfile.write(b"a")
         self.send_response(self.server.status)
         if self.server.location:
             self.send_header("Location", self.server.location)
@@ -169,12 +177,15 @@ def webhook(settings):
     server.taken, server.status, server.location = [], 200, ""
     server.answers = threading.Event()
     server.answers.set()
+    server.lasts = threading.Event()
+    server.lasts.set()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     server.url = f"http://127.0.0.1:{server.server_port}/hook-s3cr3t"
     settings.ASYNC_SIGNALS = {"ALERT_WEBHOOK": server.url}
     yield server
     server.answers.set()
+    server.lasts.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -185,6 +196,39 @@ class DownBackend(BaseEmailBackend):
 
     def send_messages(self, messages) -> int:
         raise ConnectionRefusedError("mail.shop.test, password t0k3n")
+
+
+class SilentBackend(BaseEmailBackend):
+    """A mail server that accepts, and does not answer before it is let."""
+
+    answers = threading.Event()
+    calls = 0
+
+    def send_messages(self, messages) -> int:
+        type(self).calls += 1
+        assert self.answers.wait(20)
+        return len(messages)
+
+
+class CountingBackend(locmem.EmailBackend):
+    """Looks into the database, and at the language, before it sends."""
+
+    def send_messages(self, messages) -> int:
+        messages[0].subject += f" {get_language()} {Tag.objects.count()}"
+        return super().send_messages(messages)
+
+
+@pytest.fixture
+def silent(settings, monkeypatch):
+    """Mail goes to a server that does not answer, and is waited for shortly; returns it."""
+    monkeypatch.setattr(alerts, "_PATIENCE", 0.2)
+    monkeypatch.setattr(SilentBackend, "answers", threading.Event())
+    monkeypatch.setattr(SilentBackend, "calls", 0)
+    mail_through(settings, f"{__name__}.SilentBackend")
+    yield SilentBackend
+    SilentBackend.answers.set()
+    for left_behind in alerts._silent.values():
+        left_behind.join(20)
 
 
 class TestAdmins:
@@ -279,6 +323,71 @@ class TestAdmins:
         fail(2)
         fail(3)
         assert len(mail.outbox) == 1
+
+    def test_a_mail_server_that_never_answers(
+        self, admins, silent, settings, caplog, rested
+    ) -> None:
+        """It holds nobody up: that is logged, and tried again after a rest, as any other error."""
+        began = time.monotonic()
+        fail(1)
+        fail(2)
+        assert time.monotonic() - began < 10
+        assert caplog.messages[1:] == [
+            "cannot alert that shop.receive is failing: LookupError: expected ALERT_ADMINS to take "
+            "it, got: no answer in 0.2 s. Correct the setting, or what it leads to; what nobody "
+            "was told is tried again."
+        ]
+        assert FailureGroup.objects.get().alerted_at is None
+
+        silent.answers.set()
+        alerts._silent["ALERT_ADMINS"].join(20)
+        mail_through(settings, LOCMEM)
+        rested()
+        fail(3)
+        assert len(mail.outbox) == 1
+
+    def test_it_is_called_once(self, admins, silent, caplog, rested) -> None:
+        """While a call has not returned there is no other: threads do not pile up."""
+        for number in range(1, 6):
+            rested()
+            fail(number)
+        assert caplog.text.count("got: no answer in 0.2 s") == 5
+        assert silent.calls == 1
+
+    def test_a_process_ends_without_it(self) -> None:
+        """A mail server that never answers keeps no process from ending."""
+        code = (
+            "import os, threading; os.environ['DJANGO_SETTINGS_MODULE'] = "
+            "'tests.testproject.settings'; import django; django.setup();"
+            "from django.conf import settings; from async_signals import alerts;"
+            "settings.ASYNC_SIGNALS = {'ALERT_ADMINS': True}; alerts._PATIENCE = 0.1;"
+            "alerts._mail = lambda alert: threading.Event().wait(50);"
+            "print(alerts._send(alerts.Alert(state='failing', delivery='', receiver='r',"
+            " exception='E', message='', fingerprint='')))"
+        )
+        began = time.monotonic()
+        assert run(code) == "False"
+        assert time.monotonic() - began < 40
+
+    @pytest.mark.django_db(transaction=True)
+    def test_in_what_surroundings_mail_is_sent(self, admins, settings) -> None:
+        """In the language of who tells; a connection that it needs is closed after it."""
+        mail_through(settings, f"{__name__}.CountingBackend")
+        opened = []
+
+        def note(connection, **kwargs) -> None:
+            opened.append((threading.current_thread(), connection))
+
+        connection_created.connect(note)
+        try:
+            with override("de"):
+                fail(1)
+        finally:
+            connection_created.disconnect(note)
+        [message] = mail.outbox
+        assert message.subject.endswith(" de 0")
+        [connection] = [each for thread, each in opened if not thread.is_alive()]
+        assert connection.connection is None
 
     def test_no_storm(self, admins, settings, caplog, rested) -> None:
         """While nobody can be told, equal failures make one try; after a rest, another one."""
@@ -439,6 +548,15 @@ class TestWebhook:
         with caplog.at_level(logging.ERROR, "async_signals"):
             fail(1)
         assert "got: TimeoutError." in caplog.text  # There is no answer up to now.
+
+    def test_an_answer_without_end(self, webhook, caplog, monkeypatch) -> None:
+        """A server that sends a byte now and then is given up after a while, too."""
+        monkeypatch.setattr(alerts, "_PATIENCE", 0.5)
+        webhook.lasts.clear()
+        began = time.monotonic()
+        fail(1)
+        assert time.monotonic() - began < 10
+        assert "expected ALERT_WEBHOOK to take it, got: no answer in 0.5 s." in caplog.text
 
     @pytest.mark.parametrize("url", ["httpx://a.test", "http+unix://a", "http:", "https://[a"])
     def test_odd_urls(self, settings, caplog, url) -> None:
