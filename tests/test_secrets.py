@@ -23,7 +23,9 @@ from async_signals.ledger import claims, records
 from async_signals.ledger.deaths import take_dead_claims
 from async_signals.models import Claim, Delivery, Event
 from async_signals.stats import Filter
-from async_signals.wire.envelope import dump, pack
+from async_signals.wire.envelope import Reference, dump, pack
+
+Coded = apps.get_model("testapp", "Coded")
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -34,6 +36,8 @@ SECRETS = (
     "declared-1a7e5d9f",
     "local-6b3f8c2d",
     "deep-9c4e1f7b",
+    "sender-7e2a4b8d",
+    "key-3d6f0a9c",
 )
 
 
@@ -53,11 +57,11 @@ def fail(connect, sent, ledger, settings):
 
     def run() -> Delivery:
         @sensitive_variables("number_of_card")
-        def charge(user, password, note, options, **kwargs):
+        def charge(sender, instance, user, password, note, options, **kwargs):
             number_of_card = SECRETS[3]
             raise ValueError(
                 f"cannot charge {user.password} {password} {note} {number_of_card} "
-                f"{options['api_key']} of order 7"
+                f"{options['api_key']} {sender} {instance.pk} of order 7"
             )
 
         name = f"tests.secrets.{new_id()}"
@@ -67,12 +71,12 @@ def fail(connect, sent, ledger, settings):
             name=name,
             robust=True,
             retry=Retry(max_attempts=1),
-            sensitive=["note"],
-            instance="snapshot",
+            sensitive=["note", "sender", "instance"],
         )
         user = User(username="ann", password=SECRETS[1])
         charged.send(
-            None,
+            SECRETS[5],
+            instance=Coded.objects.create(key=SECRETS[6]),
             user=user,
             password=SECRETS[0],
             note=SECRETS[2],
@@ -119,6 +123,64 @@ def test_nothing_of_it_is_in_the_log(fail, ledger, caplog) -> None:
 
 
 KEY = "planted0session0key0e7c1a"
+
+
+class TestDeclared:
+    """An event has its sender and the key of its instance for people: not where they are secret."""
+
+    @pytest.mark.parametrize(
+        ("sensitive", "expected"),
+        [((), ("shop", KEY)), (["sender"], ("", KEY)), (["instance"], ("shop", ""))],
+    )
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"robust": True, "coalesce": True},
+            {"robust": True, "unique_by": ["sender", "instance"], "unique_for": 60},
+            {"durable": True, "order_by": "instance.pk"},
+        ],
+        ids=["coalesce", "unique_by", "order_by"],
+    )
+    def test_of_an_event(self, connect, sent, ledger, sensitive, expected, options) -> None:
+        """What is declared is hidden, also where keys are made of it; the receiver gets it all."""
+        got = []
+
+        def receive(sender, instance, **kwargs):
+            got.append((sender, instance.pk))
+            raise ValueError("no")
+
+        name = f"tests.secrets.{new_id()}"
+        connect(charged, receive, name=name, using=ledger, sensitive=sensitive, **options)
+        coded = Coded(key=KEY)
+        coded.save(using=ledger)
+        with transaction.atomic(using=ledger):
+            for _ in range(1 if "durable" in options else 2):
+                charged.send("shop", instance=coded)
+        [travelling] = sent
+        if "durable" in options:
+            travelling = Reference(
+                id=travelling.id, receiver=name, epoch=0, using=ledger, ordered=True
+            )
+        robust.run(pack([travelling]), name=name, worker="w@test/1")
+
+        assert got == [("shop", KEY)]
+        event = Event.objects.using(ledger).get()
+        assert (event.sender, event.instance_pk) == expected
+        row = Delivery.objects.using(ledger).get()
+        assert ('"shop"' in row.payload, KEY in row.payload) == tuple(map(bool, expected))
+
+    def test_another_receiver_has_brought_the_sender(self, connect, sent, ledger) -> None:
+        """Deliveries of one event share it: one that hides the sender hides it for all."""
+        receivers = [lambda **kwargs: fails() for _ in range(2)]
+        for receiver, sensitive in zip(receivers, [(), ("sender",)], strict=True):
+            name = f"tests.secrets.{new_id()}"
+            connect(charged, receiver, name=name, robust=True, sensitive=sensitive)
+        charged.send("shop")
+        senders = []
+        for each in sent:
+            robust.run(pack([each]), name=each.receiver, worker="w@test/1")
+            senders.append(Event.objects.using(ledger).get().sender)
+        assert senders == ["shop", ""]
 
 
 def people_see(using: str) -> str:

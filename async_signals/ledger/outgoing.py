@@ -13,7 +13,7 @@ from ..models import Delivery, Event, State
 from .clock import CLOCKS
 from .inserts import insert, most_rows
 from .masking import storable
-from .payloads import hides_key, mask_of, payload_of, signal_label
+from .payloads import hides_key, hides_sender, mask_of, payload_of, signal_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,11 +59,13 @@ def insert_events(envelopes: Iterable[Envelope], using: str) -> None:
     """
     connection = connections[using]
     rows: dict[str, tuple[Any, ...]] = {}
-    hidden: set[str] = set()
+    hidden: dict[str, set[str]] = {"sender": set(), "instance_pk": set()}
     for each in envelopes:
         label, key = codec.row_label(each.kwargs.get("instance"))
         if key and hides_key(each, label):
-            hidden.add(each.event_id)
+            hidden["instance_pk"].add(each.event_id)
+        if hides_sender(each):
+            hidden["sender"].add(each.event_id)
         rows[each.event_id] = (
             each.event_id,
             signal_label(each),
@@ -73,8 +75,6 @@ def insert_events(envelopes: Iterable[Envelope], using: str) -> None:
             each.sent_at,
             each.cause,
         )
-    for pk in hidden:
-        rows[pk] = (*rows[pk][:4], "", *rows[pk][5:])
     columns = {
         "id": "uuid",
         "signal": "text",
@@ -84,12 +84,16 @@ def insert_events(envelopes: Iterable[Envelope], using: str) -> None:
         "sent_at": "timestamptz",
         "cause": "uuid",
     }
+    for place, column in enumerate(columns):
+        for pk in hidden.get(column, ()):
+            rows[pk] = (*rows[pk][:place], "", *rows[pk][place + 1 :])
     waiting = iter(rows.values())
     while chunk := list(itertools.islice(waiting, most_rows(connection, len(columns)))):
         insert(connection, Event, columns, chunk, ignore_known=True)
-    # Another receiver, which does not hide the key, may have brought it.
-    if hidden:
-        Event._base_manager.using(using).filter(pk__in=hidden).update(instance_pk="")
+    # Another receiver, which does not hide it, may have brought it.
+    for column, pks in hidden.items():
+        if pks:
+            Event._base_manager.using(using).filter(pk__in=pks).update(**{column: ""})
 
 
 def _insert_deliveries(chunk: Sequence[Outgoing], using: str, *, is_leaving: bool) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..wire.envelope import Envelope
     from .masking import Mask
 
-__all__ = ["hides_key", "mask_of", "payload_of", "readable", "signal_label"]
+__all__ = ["hides_key", "hides_sender", "mask_of", "payload_of", "readable", "signal_label"]
 
 
 def mask_of(envelope: Envelope) -> Mask | None:
@@ -42,8 +42,16 @@ def _hides(names: Mask, label: str) -> bool:
 
 
 def hides_key(envelope: Envelope, label: str) -> bool:
-    """Whether the key of the model labelled *label* is secret by the name of its field."""
-    return _hides(_names_of(envelope) or mask_for((), None, None), label)
+    """Whether the key of the instance, of the model labelled *label*, is secret by its names."""
+    names = _names_of(envelope) or mask_for((), None, None)
+    return names.is_sensitive("instance") or _hides(names, label)
+
+
+def hides_sender(envelope: Envelope) -> bool:
+    """Whether the sender is secret: data, where it is no class and no function."""
+    if not isinstance(envelope.sender, (str, int)):
+        return False
+    return (_names_of(envelope) or mask_for((), None, None)).is_sensitive("sender")
 
 
 def payload_of(envelope: Envelope, mask: Mask) -> str:
