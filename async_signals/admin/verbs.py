@@ -11,7 +11,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy
 
 from .. import operations
-from ..exceptions import OperationError
 from ..models import Operation, State
 from ..stats import Filter
 
@@ -61,12 +60,7 @@ class Verb:
 
     def run(self, ids: Collection[str], *, by: str, reason: str) -> Operation:
         """Do it to the deliveries of these ids."""
-        if not ids:  # A filter without ids means all.
-            raise OperationError(
-                f"cannot {self.name} deliveries: expected at least one, got: none. Select some."
-            )
-        wanted = Filter(ids=tuple(ids))
-        return self.operate(wanted, by=by, via="admin", reason=reason)
+        return self.operate(Filter(ids=tuple(ids)), by=by, via="admin", reason=reason)
 
 
 RETRY = Verb(

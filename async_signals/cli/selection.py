@@ -77,25 +77,23 @@ def filter_of(options: Mapping[str, Any]) -> Filter:
     Raises:
         OperationError: An unknown receiver or state, or an id that is none or not the only one.
     """
-    receiver, state, using = options["receiver"], options["state"], database_of(options)
-    if receiver:
+    receiver, using = options["receiver"], database_of(options)
+    if receiver is not None:
         known_name(receiver, "filter by receiver", using=[using])
-    if state and state not in State.values:
-        close = difflib.get_close_matches(state, State.values, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise OperationError(
-            f"cannot filter by state {state!r}: expected one of {sorted(State.values)}.{hint}"
+    ids = _found_ids(options["ids"], using) if options.get("ids") else None
+    try:
+        return Filter(
+            ids=ids,
+            receiver=receiver,
+            signal=options["signal"],
+            state=options["state"],
+            exception=options["exception"],
+            fingerprint=options["fingerprint"],
+            since=options["since"],
+            until=options["until"],
         )
-    return Filter(
-        ids=_found_ids(options.get("ids", ()), using),
-        receiver=receiver,
-        signal=options["signal"],
-        state=state,
-        exception=options["exception"],
-        fingerprint=options["fingerprint"],
-        since=options["since"],
-        until=options["until"],
-    )
+    except ValueError as exc:
+        raise OperationError(str(exc)) from exc
 
 
 def short_ids(keys: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:

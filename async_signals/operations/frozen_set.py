@@ -57,7 +57,7 @@ def candidates(verb: str, filter: Filter, *, using: str) -> QuerySet[Delivery]: 
     way; to retry what was discarded, name it, or its state.
     """
     found = filter.apply(Delivery.objects.using(using))
-    if not filter.ids and not filter.state and verb in _MEANT:
+    if filter.ids is None and filter.state is None and verb in _MEANT:
         found = found.filter(state__in=_MEANT[Operation.Verb(verb)])
     return found
 
@@ -87,7 +87,7 @@ def freeze(
     Ids that are named by themselves are all taken, so that each gets its answer; those that no
     delivery has come last.
     """
-    if filter.ids and dataclasses.replace(filter, ids=()) == Filter():
+    if filter.ids is not None and filter == Filter(ids=filter.ids):
         return FrozenSet(b"".join(key.bytes for key in _oldest_first(filter.keys, using)[:limit]))
     found = candidates(verb, filter, using=using).order_by("sent_at", "pk")
     ids = found.values_list("pk", flat=True)[:limit]

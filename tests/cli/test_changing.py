@@ -259,6 +259,15 @@ def test_all_has_to_be_meant(manage, add) -> None:
     assert states() == ["failed"]
 
 
+@pytest.mark.parametrize(("option", "code"), [("receiver", 2), ("state", 2), ("signal", 1)])
+def test_an_empty_name_is_not_everything(manage, add, option, code) -> None:
+    """A script whose variable is empty changes nothing."""
+    add()
+
+    assert manage("discard", f"--{option}", "", "--yes", "--reason", "x").code == code
+    assert states() == ["failed"]
+
+
 def test_nothing_matches(manage, add) -> None:
     """Nothing to do is code 1, so that a script notices."""
     add(State.SUCCEEDED)

@@ -71,6 +71,19 @@ def test_what_nobody_came_for_in_time_is_given_up(add, ledger, told) -> None:
     assert len(told) == 3
 
 
+@pytest.mark.parametrize("verb", ["retry", "discard", "replay"])
+def test_no_ids_change_nothing(add, ledger, verb) -> None:
+    """A job that hands on what it has found, and has found nothing, changes nothing."""
+    row = add()
+
+    done = getattr(operations, verb)(Filter(ids=()), by="job", reason="gone")
+
+    assert (done.total, done.changed, done.target) == (0, 0, "id=none")
+    row.refresh_from_db(using=ledger)
+    assert row.state == State.FAILED
+    assert Delivery.objects.using(ledger).count() == 1
+
+
 def test_delivery_discarded_tells_all(add, told) -> None:
     """The signal says which delivery of which event, in how many attempts, and why."""
     row = add()

@@ -64,6 +64,26 @@ class TestFilter:
         assert stats.deliveries(Filter(until=LATER), limit=9) == [first]
         assert stats.deliveries(Filter(ids=(second.pk.hex,)), limit=9) == [second]
 
+    def test_no_ids_are_no_deliveries(self, add) -> None:
+        """Whoever looked for some and found none does not mean all."""
+        add()
+        none = Filter(ids=())
+
+        assert (stats.count(none), stats.count(Filter(ids=None))) == (0, 1)
+        assert stats.count(Filter(ids=(), receiver="shop.receive")) == 0
+        assert (str(none), str(Filter(ids=None))) == ("id=none", "all")
+
+    def test_what_is_no_state(self) -> None:
+        """A state with a slip in it would match nothing, for ever; the right one is named."""
+        with pytest.raises(ValueError, match="cannot filter") as caught:
+            Filter(state="fialed")
+        assert str(caught.value) == (
+            "cannot filter by state 'fialed': expected one of ['discarded', 'failed', 'pending', "
+            "'published', 'running', 'succeeded']. Did you mean 'failed'?"
+        )
+        with pytest.raises(ValueError, match="expected one of"):
+            Filter(state="")
+
     def test_what_is_no_id(self, add) -> None:
         """A wrong id is named, before any database refuses it."""
         with pytest.raises(OperationError) as caught:
