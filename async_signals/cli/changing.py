@@ -28,7 +28,7 @@ __all__ = ["change", "pause_or_resume", "prune"]
 
 DONE, NOTHING, USAGE = 0, 1, 2  # Exit codes.
 
-#: More is not counted before it is asked for.
+#: A dry run, and prune before it asks, count no more.
 CAP = 100_000
 
 #: Deliveries, and outcomes, that are named one by one.
@@ -47,18 +47,12 @@ def change(terminal: Terminal, options: dict[str, Any]) -> int:
         )
     using = database_of(options)
     to = {"to": options["to"]} if verb == "replay" else {}
+    cap = CAP if options["dry_run"] else None
+    planned = operations.rehearse(verb, wanted, limit=options["limit"], cap=cap, using=using, **to)
     run = functools.partial(
-        getattr(operations, verb),
-        wanted,
-        limit=options["limit"],
-        reason=options["reason"],
-        using=using,
-        **to,
+        getattr(operations, verb), planned.frozen, reason=options["reason"], using=using, **to
     )
     found = operations.candidates(verb, wanted, using=using)
-    planned = operations.rehearse(
-        verb, wanted, limit=options["limit"], cap=CAP + 1, using=using, **to
-    )
     return _counted(terminal, options, found, planned, run, f"({wanted})")
 
 
@@ -73,8 +67,9 @@ def prune(terminal: Terminal, options: dict[str, Any]) -> int:
         reason=options["reason"],
         using=using,
     )
-    number = found[: options["limit"] or CAP + 1].count()
-    planned = Rehearsal(total=number, changed=number)
+    number = found[: options["limit"] or CAP].count()
+    is_cut = options["limit"] is None and number == CAP
+    planned = Rehearsal(total=number, changed=number, is_cut=is_cut)
     return _counted(terminal, options, found, planned, run, "whose time is over")
 
 
@@ -87,7 +82,7 @@ def _counted(
     which: str,
 ) -> int:
     """Say how many, ask, do, report."""
-    verb, number, words = options["verb"], planned.total, _words(planned, options["limit"])
+    verb, number, words = options["verb"], planned.total, _words(planned)
     if number == 0 and verb != "prune":
         terminal.document({"dry_run": options["dry_run"], "total": 0, "changed": 0, "items": []})
         terminal.line(f"Nothing to {verb}: no delivery matches {which}.")
@@ -112,11 +107,10 @@ def _counted(
     return _report(terminal, done)
 
 
-def _words(planned: Rehearsal, limit: int | None) -> str:
+def _words(planned: Rehearsal) -> str:
     """Return how many: "2 deliveries", and "1 of 2 deliveries" where the other one is left."""
-    is_cut = limit is None and planned.total > CAP
     some = f"{planned.changed} of " if planned.changed < planned.total else ""
-    number = f"{CAP}+" if is_cut else planned.total
+    number = f"{planned.total}{'+' if planned.is_cut else ''}"
     return f"{some}{number} deliver{'y' if planned.total == 1 else 'ies'}"
 
 

@@ -9,7 +9,7 @@ ask for the same at the same time get it once.
 from __future__ import annotations
 
 from .discarding import discard
-from .frozen_set import candidates
+from .frozen_set import FrozenSet, candidates
 from .pausing import pause, resume
 from .pruning import prunable, prune
 from .receivers import known_name
@@ -18,6 +18,7 @@ from .replaying import replay
 from .retrying import retry
 
 __all__ = [
+    "FrozenSet",
     "Rehearsal",
     "candidates",
     "discard",

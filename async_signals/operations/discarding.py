@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import uuid
 
     from ..stats import Filter
+    from .frozen_set import FrozenSet
     from .record import Progress
 
 __all__ = ["FITS", "discard"]
@@ -45,7 +46,7 @@ FITS = in_time(_OUTCOMES, _OUTCOMES_WHEN_DUE)
 
 
 def discard(
-    filter: Filter,  # noqa: A002  (Django's word)
+    filter: Filter | FrozenSet,  # noqa: A002  (Django's word)
     *,
     by: str,
     reason: str,
@@ -60,7 +61,8 @@ def discard(
     What is in the broker or running is left alone, unless it is due again, and its item says so.
 
     Args:
-        filter: Without ids and state it means what failed or is still on its way.
+        filter: Without ids and state it means what failed or is still on its way. Or what was
+            frozen by ``rehearse()``: exactly that.
         by: Who asks for it.
         reason: Why; it is shown with the delivery.
         via: Through what: "admin", "command" or "api".
@@ -74,7 +76,7 @@ def discard(
     verb, using = Operation.Verb.DISCARD, using or alias()
     who = author("discard deliveries", by=by, via=via, reason=reason, needs_reason=True)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    drafted = draft(verb, who, target=str(filter), total=len(frozen))
+    drafted = draft(verb, who, target=str(frozen), total=len(frozen))
     operation = begin(drafted, using=using)
     return run(operation, frozen, functools.partial(_discard, using, who.reason), progress)
 

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 
-__all__ = ["BATCH", "FrozenSet", "candidates", "freeze", "in_time"]
+__all__ = ["BATCH", "CHUNK", "FrozenSet", "candidates", "freeze", "in_time"]
 
 #: Deliveries that are changed in one transaction.
 BATCH = 500
+#: Ids that are read at once.
+CHUNK = 10_000
 
 _WIDTH = 16  # Bytes of a UUID.
 
@@ -38,6 +40,10 @@ class FrozenSet:
     """Ids of deliveries, in 16 bytes each, so that a million of them fit anywhere."""
 
     packed: bytes
+    target: str  #: How they were chosen, in words.
+
+    def __str__(self) -> str:
+        return self.target
 
     def __len__(self) -> int:
         return len(self.packed) // _WIDTH
@@ -47,6 +53,11 @@ class FrozenSet:
         for start in range(0, len(self.packed), BATCH * _WIDTH):
             batch = self.packed[start : start + BATCH * _WIDTH]
             yield [uuid.UUID(bytes=batch[at : at + _WIDTH]) for at in range(0, len(batch), _WIDTH)]
+
+    def first(self, limit: int | None) -> FrozenSet:
+        """Return the first *limit* of them; None: all."""
+        cut = None if limit is None else limit * _WIDTH
+        return dataclasses.replace(self, packed=self.packed[:cut])
 
 
 def candidates(verb: str, filter: Filter, *, using: str) -> QuerySet[Delivery]:  # noqa: A002
@@ -76,7 +87,7 @@ def in_time(
 
 def freeze(
     verb: str,
-    filter: Filter,  # noqa: A002
+    filter: Filter | FrozenSet,  # noqa: A002
     *,
     using: str,
     limit: int | None = None,
@@ -85,13 +96,17 @@ def freeze(
     Return the ids of the deliveries that match now, the oldest first, at most *limit*.
 
     Ids that are named by themselves are all taken, so that each gets its answer; those that no
-    delivery has come last.
+    delivery has come last. What is frozen already stays what it is.
     """
+    if isinstance(filter, FrozenSet):
+        return filter.first(limit)
     if filter.ids is not None and filter == Filter(ids=filter.ids):
-        return FrozenSet(b"".join(key.bytes for key in _oldest_first(filter.keys, using)[:limit]))
+        keys = _oldest_first(filter.keys, using)[:limit]
+        return FrozenSet(b"".join(key.bytes for key in keys), str(filter))
     found = candidates(verb, filter, using=using).order_by("sent_at", "pk")
     ids = found.values_list("pk", flat=True)[:limit]
-    return FrozenSet(b"".join(key.bytes for key in ids.iterator(chunk_size=10_000)))
+    packed = b"".join(key.bytes for key in ids.iterator(chunk_size=CHUNK))
+    return FrozenSet(packed, str(filter))
 
 
 def _oldest_first(keys: Sequence[uuid.UUID], using: str) -> list[uuid.UUID]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from django.db.models import Case, Count, IntegerField, Sum, Value, When
+from django.db.models import Case, IntegerField, Value, When
 
 from ..models import Operation
 from . import discarding, replaying, retrying
-from .frozen_set import candidates
+from .frozen_set import CHUNK, FrozenSet, candidates
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,6 +25,8 @@ class Rehearsal:
 
     total: int
     changed: int
+    is_cut: bool = False  #: There may be more.
+    frozen: FrozenSet | None = None  #: They themselves, for the operation; None: it finds them.
 
 
 def rehearse(
@@ -32,18 +34,20 @@ def rehearse(
     filter: Filter,  # noqa: A002  (Django's word)
     *,
     limit: int | None = None,
-    cap: int,
+    cap: int | None = None,
     to: Collection[str] = (),
     using: str,
 ) -> Rehearsal:
     """
-    Return what *verb* would come to now: 1 query.
+    Return what *verb* would come to now, and to which deliveries: 1 query.
+
+    Who asks a person first hands on what was frozen: what was counted is what is changed.
 
     Args:
         verb: "retry", "discard" or "replay".
         filter: As for the operation.
         limit: As for the operation.
-        cap: Without a limit, count no more.
+        cap: Without a limit, look at no more; None: at all.
         to: As for ``replay()``. Of equal events that it would repeat once, each counts.
         using: Alias of the database that has them.
 
@@ -60,6 +64,13 @@ def rehearse(
     rows = candidates(verb, filter, using=using).annotate(is_fit=is_fit)
     # In the order of an index, also where all are counted: databases read all rows otherwise.
     rows = rows.order_by("sent_at", "pk")
-    found = rows.values("pk", "is_fit")[: cap if limit is None else limit]
-    counted = found.aggregate(total=Count("pk"), changed=Sum("is_fit"))
-    return Rehearsal(total=counted["total"], changed=counted["changed"] or 0)
+    found = rows.values_list("pk", "is_fit")[: cap if limit is None else limit]
+    packed, changed = bytearray(), 0
+    for key, fit in found.iterator(chunk_size=CHUNK):
+        packed += key.bytes
+        changed += fit
+    frozen = FrozenSet(bytes(packed), str(filter))
+    total = len(frozen)
+    return Rehearsal(
+        total=total, changed=changed, is_cut=limit is None and total == cap, frozen=frozen
+    )

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from ..registry import Receiver
     from ..stats import Filter
     from ..wire.envelope import Envelope
+    from .frozen_set import FrozenSet
     from .record import Progress
 
 __all__ = ["fits", "replay"]
 
 
 def replay(
-    filter: Filter,  # noqa: A002  (Django's word)
+    filter: Filter | FrozenSet,  # noqa: A002  (Django's word)
     *,
     to: Collection[str] = (),
     by: str,
@@ -49,7 +50,8 @@ def replay(
     a receiver is not repeated to it.
 
     Args:
-        filter: Without a state it means those of every state.
+        filter: Without a state it means those of every state. Or what was frozen by
+            ``rehearse()``: exactly that.
         to: Names of the receivers that get it, instead of the one that it was for; also of those
             added after the event. They get the payload as it was sent: no upcaster of theirs runs.
         by: Who asks for it.
@@ -67,7 +69,7 @@ def replay(
     who = author("replay deliveries", by=by, via=via, reason=reason)
     targets = _targets(to)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    words = f"{filter} to={','.join(each.name for each in targets)}" if targets else str(filter)
+    words = f"{frozen} to={','.join(each.name for each in targets)}" if targets else str(frozen)
     total = len(frozen) * max(1, len(targets))
     operation = begin(draft(verb, who, target=words, total=total), using=using)
     return run(operation, frozen, functools.partial(_replay, using, targets, {}), progress)

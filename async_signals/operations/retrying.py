@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import uuid
 
     from ..stats import Filter
+    from .frozen_set import FrozenSet
     from .record import Progress
 
 __all__ = ["FITS", "retry"]
@@ -43,7 +44,7 @@ FITS = in_time(_OUTCOMES, _OUTCOMES_WHEN_DUE) & ~Q(envelope="")
 
 
 def retry(
-    filter: Filter,  # noqa: A002  (Django's word)
+    filter: Filter | FrozenSet,  # noqa: A002  (Django's word)
     *,
     by: str,
     via: str = "api",
@@ -60,7 +61,8 @@ def retry(
     alone, and its item says why.
 
     Args:
-        filter: Without ids and state it means what failed or is still on its way.
+        filter: Without ids and state it means what failed or is still on its way. Or what was
+            frozen by ``rehearse()``: exactly that.
         by: Who asks for it.
         via: Through what: "admin", "command" or "api".
         reason: Why; for the audit.
@@ -74,7 +76,7 @@ def retry(
     verb, using = Operation.Verb.RETRY, using or alias()
     who = author("retry deliveries", by=by, via=via, reason=reason)
     frozen = freeze(verb, filter, using=using, limit=limit)
-    drafted = draft(verb, who, target=str(filter), total=len(frozen))
+    drafted = draft(verb, who, target=str(frozen), total=len(frozen))
     operation = begin(drafted, using=using)
     return run(operation, frozen, functools.partial(_retry, using), progress)
 

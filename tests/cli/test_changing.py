@@ -102,6 +102,36 @@ def test_it_counts_and_asks(manage, add, says, typed, code, state) -> None:
     assert states() == [state] * 2
 
 
+@pytest.mark.parametrize("verb", ["retry", "discard", "replay"])
+def test_what_was_counted_is_what_is_changed(manage, add, monkeypatch, verb) -> None:
+    """What fails before the person has answered is not drawn in; what runs by then is left."""
+    first, second = add(), add()
+
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            add(), add()
+            later = timezone.now() + dt.timedelta(hours=1)
+            Delivery.objects.filter(pk=first.pk).update(state="running", due_at=later)
+            return "y\n"
+
+    monkeypatch.setattr("sys.stdin", Keyboard())
+
+    answer = manage(verb, "--receiver", "shop.receive", "--reason", "old")
+
+    assert answer.err == f"{verb.capitalize()} 2 deliveries (receiver=shop.receive)? [y/N] "
+    assert answer.out.splitlines()[0] == f"{verb}: 1 changed, 1 left as they were."
+    assert f"  {first.pk} left: it is " in answer.out
+    done = Operation.objects.get()
+    assert (done.target, done.total) == ("receiver=shop.receive", 2)
+    assert {*done.items.values_list("delivery", "changed")} == {
+        (first.pk, False),
+        (second.pk, True),
+    }
+
+
 def test_no_is_a_document_too(manage, add, says) -> None:
     """A script before a person gets its document also where the person says no."""
     add()
