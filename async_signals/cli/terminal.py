@@ -67,7 +67,7 @@ class Terminal:
     def document(self, data: Any) -> None:
         """Write the one document of ``--json``."""
         if self.is_json:
-            self.out.write(json.dumps(data, indent=2, ensure_ascii=False))
+            self.out.write(json.dumps(data, indent=2))
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell | object]]) -> None:
         """Write rows under their headers."""

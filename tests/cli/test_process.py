@@ -10,7 +10,7 @@ import sys
 import pytest
 from django.db import connections
 
-from async_signals.models import Delivery
+from async_signals.models import Delivery, State
 
 from .conftest import ROOT
 
@@ -69,6 +69,31 @@ def test_on_a_screen(add, run_on_a_screen, env, colored) -> None:
     assert ("\x1b[" in out) == colored
     assert str(row.pk)[:18] in out
     assert "\x1b[" not in run_on_a_screen("list", "--no-color", **env)
+
+
+def test_whatever_stdout_can_write(start, add) -> None:
+    """A locale without the characters of a message gets them escaped; documents are the same."""
+    row = add(State.FAILED, exception="OSError", message="Größe ✓")
+    add(State.PENDING, receiver="shop.gone", envelope="{")
+
+    for locale in ("ascii", "utf-8"):
+        listed, shown, backlog, document = (
+            start(*args, PYTHONIOENCODING=locale)
+            for args in (
+                ["list"],
+                ["show", row.pk],
+                ["doctor", "--backlog"],
+                ["list", "--json"],
+            )
+        )
+        assert [each.returncode for each in (listed, shown, backlog, document)] == [0, 0, 1, 0]
+        assert {each.stderr for each in (listed, shown, backlog, document)} == {""}
+        assert document.stdout.isascii()
+        deliveries = json.loads(document.stdout)["deliveries"]
+        assert "Größe ✓" in {each["message"] for each in deliveries}
+        if locale == "ascii":
+            assert "Gr\\xf6\\xdfe \\u2713" in listed.stdout
+            assert "\\u2717 1 to shop.gone" in backlog.stdout
 
 
 def test_a_reader_that_goes(add) -> None:

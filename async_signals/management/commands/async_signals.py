@@ -34,6 +34,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the verb, and end with its exit code."""
+        if hasattr(self.stdout, "reconfigure"):
+            # As Python does on stderr: what the encoding has no character for is escaped.
+            self.stdout.reconfigure(errors="backslashreplace")
         try:
             code = options["run"](self._terminal(options), options)
             self.stdout.flush()
