@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .. import delivery as delivery_of_user
     from .failures import Failure
 
-__all__ = ["Death", "record_death", "seen_together", "take_dead_claims"]
+__all__ = ["Death", "record_death", "record_deaths", "seen_together", "take_dead_claims"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,6 +97,14 @@ def seen_together(deaths: list[Death], using: str) -> list[Death]:
             ],
         )
     return deaths
+
+
+def record_deaths(ids: Collection[Any], using: str) -> list[Death]:
+    """Write that the workers of these deliveries died, which the caller has locked."""
+    if not ids:
+        return []
+    rows = Delivery._base_manager.using(using).filter(pk__in=ids).order_by("pk")
+    return [record_death(row, using) for row in rows]
 
 
 def record_death(row: Any, using: str, reason: str = "", *, chain: tuple[str, ...] = ()) -> Death:

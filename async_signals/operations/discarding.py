@@ -11,6 +11,7 @@ from ..announcing import announce
 from ..ledger import alias
 from ..ledger.causes import chains_of
 from ..ledger.clock import Now, is_past
+from ..ledger.deaths import record_deaths, seen_together
 from ..ledger.records import delivery_of
 from ..ledger.turns import end
 from ..models import Delivery, Operation, State
@@ -109,12 +110,14 @@ def _discard(using: str, reason: str, ids: list[uuid.UUID]) -> list[Item]:
         for key in ids
     ]
     given_up = [rows[item.delivery] for item in items if item.changed]
+    deaths = record_deaths([row.pk for row in given_up if row.state == State.RUNNING], using)
     Delivery.objects.using(using).filter(pk__in=[row.pk for row in given_up]).update(
         state=State.DISCARDED, due_at=None, finished_at=Now(), reason=reason
     )
     end([row.pk for row in given_up], using)
 
     chains = chains_of([row.pk for row in given_up], using)
+    seen_together(deaths, using)
 
     def tell() -> None:
         for row in given_up:

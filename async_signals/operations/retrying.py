@@ -10,6 +10,7 @@ from django.db.models.functions import Length
 
 from ..ledger import alias
 from ..ledger.clock import Now, is_past
+from ..ledger.deaths import record_deaths, seen_together
 from ..ledger.turns import leave
 from ..models import Delivery, Operation, State
 from .frozen_set import freeze, in_time
@@ -94,9 +95,10 @@ def _retry(using: str, ids: list[uuid.UUID]) -> list[Item]:
     }
     items = [_item(key, *found.get(key, ("", False, False, 1))) for key in ids]
     changed = [item.delivery for item in items if item.changed]
-    for key in changed:
-        if found[key][0] == State.RUNNING:
-            leave(key, using, is_over=False)  # Its worker cannot any more, should it come back.
+    running = [key for key in changed if found[key][0] == State.RUNNING]
+    deaths = record_deaths(running, using)
+    for key in running:
+        leave(key, using, is_over=False)  # Its worker cannot any more, should it come back.
     Delivery.objects.using(using).filter(pk__in=changed).update(
         state=State.PENDING,
         due_at=Now(),
@@ -107,6 +109,7 @@ def _retry(using: str, ids: list[uuid.UUID]) -> list[Item]:
         finished_at=None,
         reason="",
     )
+    seen_together(deaths, using)
     return items
 
 

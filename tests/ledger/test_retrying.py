@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 
 from async_signals import OperationError, operations
 from async_signals.ledger import claims, records, turns
-from async_signals.models import Delivery, Operation, State, Turn
+from async_signals.models import Attempt, Delivery, FailureGroup, Operation, State, Turn
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference
 
@@ -147,6 +147,27 @@ def test_who_what_when_and_why_are_written_down(add, ledger) -> None:
         "cannot retry deliveries: expected who does it, got: by=''. "
         "Pass the name of a user, or of the job that does it."
     )
+
+
+@pytest.mark.parametrize("verb", ["retry", "discard"])
+def test_an_attempt_whose_worker_died_is_recorded(add, ledger, verb) -> None:
+    """A person who is faster than the relay hides no attempt: it has died, and is counted."""
+    why = {"reason": "gone"} if verb == "discard" else {}
+    lost, other = add(State.RUNNING, worker="w/7", started_at=SENT), add(State.RUNNING)
+
+    done = getattr(operations, verb)(Filter(state="running"), by="ana", **why)
+
+    assert done.changed == 2
+    attempts = Attempt.objects.using(ledger).order_by("delivery_id")
+    assert [(each.number, each.outcome) for each in attempts] == [(2, "died")] * 2
+    attempt = attempts.get(delivery=lost.pk)
+    assert (attempt.worker, attempt.started_at) == ("w/7", SENT)
+    group = FailureGroup.objects.using(ledger).get()
+    assert (group.receiver, group.fingerprint) == ("shop.receive", attempt.fingerprint)
+    rows = Delivery.objects.using(ledger).values_list("state", "deaths", "message", "fingerprint")
+    state, deaths = ("pending", 0) if verb == "retry" else ("discarded", 1)
+    assert {*rows} == {(state, deaths, "Its worker died.", attempt.fingerprint)}
+    assert {other.pk, lost.pk} == {each.delivery_id for each in attempts}
 
 
 def test_the_set_is_frozen_and_the_oldest_come_first(add, monkeypatch) -> None:
