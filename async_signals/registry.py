@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 
     from .options import Options
 
-__all__ = ["Receiver", "get", "known", "name_for", "name_of", "names", "register", "subscribe"]
+__all__ = [
+    "Receiver",
+    "get",
+    "known",
+    "name_for",
+    "name_of",
+    "names",
+    "names_of",
+    "register",
+    "renamed",
+    "subscribe",
+]
 
 
 #: Characters of a name: what the ledger's columns take.
@@ -51,6 +62,7 @@ class Receiver:
     ) -> None:
         self.name = name  #: Name of the receiver and of its Celery task.
         self.aliases = tuple(aliases)  #: Earlier names, whose messages are still delivered.
+        self.names = (self.name, *self.aliases)  #: All of them.
         self.given = dict(options)  #: The options as they were written down.
         self.place = _place_of(function)  #: ``"file:line"``, for messages.
         self.module = getattr(function, "__module__", None)
@@ -170,14 +182,14 @@ def register(
             f"Write aliases=[{aliases!r}]."
         )
     receiver = Receiver(function, name=name or name_of(function), aliases=aliases, options=options)
-    for key in (receiver.name, *receiver.aliases):
+    for key in receiver.names:
         if len(key) > LONGEST_NAME:
             raise RegistrationError(
                 f"cannot register {key[:40]!r}... at {receiver.place}: expected a name of at most "
                 f"{LONGEST_NAME} characters, got: {len(key)}. Give it a shorter one with name=..."
             )
     with _lock:
-        for key in (receiver.name, *receiver.aliases):
+        for key in receiver.names:
             other = _receivers.get(key)
             if other is None or other.function is None:
                 continue
@@ -194,7 +206,7 @@ def register(
                     "Give the second registration a name of its own with name=..."
                 )
             return other
-        for key in (receiver.name, *receiver.aliases):
+        for key in receiver.names:
             _receivers[key] = receiver
         for subscriber in _subscribers:
             subscriber(receiver)
@@ -236,12 +248,29 @@ def names() -> list[str]:
     ]
 
 
+def names_of(name: str) -> tuple[str, ...]:
+    """Return all names of the receiver of that name, now or once; of an unknown one, that one."""
+    try:
+        return get(name).names
+    except ReceiverNotFoundError:
+        return (name,)
+
+
+def renamed() -> list[tuple[str, ...]]:
+    """Return all names of each live receiver that has more than one."""
+    return [
+        receiver.names
+        for name, receiver in list(_receivers.items())
+        if name == receiver.name and receiver.aliases and receiver.function is not None
+    ]
+
+
 def known(*, without: Collection[str] = ()) -> list[str]:
-    """Return the names and aliases of all live receivers but those called *without*."""
+    """Return the names and aliases of all live receivers but those with a name in *without*."""
     return [
         name
         for name, receiver in list(_receivers.items())
-        if receiver.function is not None and receiver.name not in without
+        if receiver.function is not None and not any(each in without for each in receiver.names)
     ]
 
 

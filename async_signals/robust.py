@@ -167,7 +167,7 @@ def _claim(
     receiver: Receiver, delivery: Envelope | Reference, text: str, worker: str
 ) -> Run | None:
     using = alias()
-    if receiver.name in patiently(paused, using):
+    if not patiently(paused, using).isdisjoint(receiver.names):
         _wait(delivery)
         return None
     if isinstance(delivery, Envelope):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import OuterRef, Subquery
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from .. import stats
 from ..exceptions import OperationError
+from ..ledger.pausing import with_pause
 from ..ledger.payloads import readable
 from ..ledger.turns import with_holder
 from ..models import Delivery, Event, Operation, Pause
@@ -89,11 +90,8 @@ class DeliveryAdminMixin(OperatingMixin):
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Delivery | None:
         """Return a delivery with all that is known of it, as ``delivery.view``; None: no such."""
-        rows = self.get_queryset(request)
-        pauses = Pause.objects.using(rows.db).filter(receiver=OuterRef("receiver"))
-        among = rows.annotate(is_paused=Exists(pauses))
         try:
-            view = stats.show(object_id, among=among)
+            view = stats.show(object_id, among=with_pause(self.get_queryset(request)))
         except (OperationError, ValidationError):
             return None
         view.delivery.view = view  # type: ignore[attr-defined]
@@ -107,6 +105,7 @@ class DeliveryAdminMixin(OperatingMixin):
         return {
             "title": _("Delivery to %(receiver)s") % {"receiver": row.receiver},
             "state": columns.state_of(row),
+            "is_paused": row.paused_as is not None,
             "next": columns.next_words(row),
             "payload": readable(row.payload),
             "steps": steps_of(view.attempts),
@@ -126,8 +125,8 @@ class DeliveryAdminMixin(OperatingMixin):
         """Return where the receiver is paused or resumed; empty where this user may not."""
         if not request.user.has_perm("async_signals.pause_receiver"):
             return {}
-        if row.is_paused:
-            return {"url": links.to(Pause, row.receiver), "label": _("Resume receiver …")}
+        if row.paused_as is not None:
+            return {"url": links.to(Pause, row.paused_as), "label": _("Resume receiver …")}
         return {"url": links.to_list(Pause, "add"), "label": _("Pause receiver …")}
 
     def page_of(self, key: object) -> str:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from django.db import DatabaseError, InterfaceError, connections
+from django.db.models import Case, OuterRef, Subquery, When
 
+from .. import registry
 from ..models import Pause
 from . import alias
 
-__all__ = ["FRESH", "forget", "paused"]
+if TYPE_CHECKING:
+    from typing import Any
+
+    from django.db.models import QuerySet
+
+__all__ = ["FRESH", "forget", "paused", "standing", "with_pause"]
 
 #: Seconds for which a process believes what it has read: a pause holds everywhere after that.
 FRESH = 1.0
@@ -22,6 +30,7 @@ def paused() -> frozenset[str]:
     """
     Return the names of the paused receivers, at most ``FRESH`` seconds old.
 
+    Each is the one that it had then: a receiver is paused if one of its names is among them.
     While the ledger cannot be asked, what was read last holds: deliveries may stand elsewhere.
     """
     global _read  # noqa: PLW0603
@@ -37,6 +46,28 @@ def paused() -> frozenset[str]:
             names = read[0]
         _read = read = names, now
     return read[0]
+
+
+def standing(receiver: str, using: str) -> list[str]:
+    """Return the names under which *receiver* is paused: usually one, or none."""
+    names = registry.names_of(receiver)
+    rows = Pause.objects.using(using).filter(receiver__in=names)
+    return list(rows.values_list("receiver", flat=True))
+
+
+def with_pause(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Return deliveries, each with the name in ``paused_as`` under which its receiver may be."""
+    pauses = Pause.objects.using(rows.db).values("receiver")
+    annotated: QuerySet[Any] = rows.annotate(
+        paused_as=Case(
+            *(
+                When(receiver__in=names, then=Subquery(pauses.filter(receiver__in=names)[:1]))
+                for names in registry.renamed()
+            ),
+            default=Subquery(pauses.filter(receiver=OuterRef("receiver"))[:1]),
+        )
+    )
+    return annotated
 
 
 def forget() -> None:

@@ -37,7 +37,10 @@ def pause(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Oper
     since = {"since": timezone.now(), "by": who.by, "reason": who.reason}
 
     def change() -> bool:
-        return Pause.objects.using(using).get_or_create(receiver=name, defaults=since)[1]
+        if pausing.standing(name, using):
+            return False
+        pauses = Pause.objects.using(using)
+        return pauses.get_or_create(receiver=name, defaults=since)[1]
 
     drafted = draft(Operation.Verb.PAUSE, who, target=f"receiver={name}", total=1)
     return _written_down(drafted, using, change)
@@ -57,7 +60,8 @@ def resume(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Ope
     name = known_name(receiver, "resume", using=aliases())
 
     def change() -> bool:
-        return Pause.objects.using(using).filter(receiver=name).delete()[0] > 0
+        names = pausing.standing(name, using)
+        return Pause.objects.using(using).filter(receiver__in=names).delete()[0] > 0
 
     drafted = draft(Operation.Verb.RESUME, who, target=f"receiver={name}", total=1)
     return _written_down(drafted, using, change)

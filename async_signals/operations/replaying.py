@@ -78,9 +78,9 @@ def replay(
 def fits(to: Collection[str], using: str) -> Q:
     """Return which deliveries it makes new ones of; to at least one of these receivers."""
     live = Delivery.objects.using(using).filter(event=OuterRef("event"), state__in=LIVE_STATES)
-    there = [
-        Exists(live.filter(receiver__in=(each.name, *each.aliases))) for each in _targets(to)
-    ] or [Exists(live.filter(receiver=OuterRef("receiver")))]
+    there = [Exists(live.filter(receiver__in=each.names)) for each in _targets(to)] or [
+        Exists(live.filter(receiver=OuterRef("receiver")))
+    ]
     return ~Q(envelope="") & functools.reduce(operator.or_, [~Q(each) for each in there])
 
 
@@ -132,7 +132,7 @@ def _repeat(
     why = ""
     if row is None:
         return Item(key, False, "left: there is no such delivery"), None  # noqa: FBT003
-    names = (row.receiver,) if target is None else (target.name, *target.aliases)
+    names = (row.receiver,) if target is None else target.names
     is_own = row.receiver in names
     there = [live[row.event_id, name] for name in names if (row.event_id, name) in live]
     if key in there:

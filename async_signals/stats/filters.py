@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from .. import registry
-from ..exceptions import OperationError, ReceiverNotFoundError
+from ..exceptions import OperationError
 from ..ledger.masking import storable
 from ..models import State
 
@@ -86,7 +86,7 @@ class Filter:
         Raises:
             OperationError: One of the ids is not a UUID.
         """
-        names = _names_of(self.receiver) if self.receiver is not None else ()
+        names = registry.names_of(self.receiver) if self.receiver is not None else ()
         wanted = {
             "receiver": names[0] if len(names) == 1 else None,
             "receiver__in": names if len(names) > 1 else None,
@@ -103,14 +103,6 @@ class Filter:
             return queryset.none()  # No text of the ledger has what databases refuse.
         given = {name: value for name, value in wanted.items() if value is not None}
         return queryset.filter(**given)
-
-
-def _names_of(receiver: str) -> tuple[str, ...]:
-    try:
-        known = registry.get(receiver)
-    except ReceiverNotFoundError:
-        return (receiver,)
-    return (known.name, *known.aliases)
 
 
 def _key_of(text: str) -> uuid.UUID:

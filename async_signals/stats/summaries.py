@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.db.models import Count, Exists, OuterRef
 
+from .. import registry
 from ..ledger import alias
 from ..ledger.clock import Now
 from ..models import Delivery, Pause, State, Turn
@@ -43,15 +44,16 @@ def summary(*, using: str | None = None) -> Summary:
     """Return how the deliveries of all receivers stand on one database: 3 queries."""
     ledger = using or alias()
     rows = Delivery.objects.using(ledger).order_by().values_list("receiver", "state")
-    paused = frozenset(Pause.objects.using(alias()).values_list("receiver", flat=True))
-    receivers = _by_receiver(rows.annotate(number=Count("*")), paused)
+    paused = list(Pause.objects.using(alias()).values_list("receiver", flat=True))
+    waiting = frozenset(each for name in paused for each in registry.names_of(name))
+    receivers = _by_receiver(rows.annotate(number=Count("*")), paused, waiting)
     totals = collections.Counter[str]()
     for each in receivers:
         totals.update(each.states)
     oldest = (
         Delivery.objects.using(ledger)
         .filter(due_at__isnull=False)
-        .exclude(receiver__in=paused)
+        .exclude(receiver__in=waiting)
         .order_by("due_at")
         .values_list("due_at", Now())
         .first()
@@ -72,13 +74,13 @@ def held_by_failures(*, using: str | None = None, cap: int = 10_001) -> int:
 
 
 def _by_receiver(
-    rows: Iterable[tuple[str, str, int]], paused: frozenset[str]
+    rows: Iterable[tuple[str, str, int]], paused: Iterable[str], waiting: frozenset[str]
 ) -> tuple[ReceiverSummary, ...]:
     counts: dict[str, dict[str, int]] = {name: {} for name in paused}
     for receiver, state, number in rows:
         counts.setdefault(receiver, {})[state] = number
     return tuple(
-        ReceiverSummary(receiver=name, states=_every_state(states), is_paused=name in paused)
+        ReceiverSummary(receiver=name, states=_every_state(states), is_paused=name in waiting)
         for name, states in sorted(counts.items())
     )
 

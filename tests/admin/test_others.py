@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 
 import pytest
+from django.dispatch import Signal
 
 from async_signals import operations
 from async_signals.models import Delivery, FailureGroup, Operation, Pause, State
@@ -145,6 +146,24 @@ def test_an_unknown_receiver_is_not_paused(ana) -> None:
     assert done.status_code == 200
     assert "cannot pause" in told(done)[0]
     assert not Operation.objects.exists()
+
+
+def test_a_receiver_that_was_renamed_is_paused(ana, connect) -> None:
+    """By whatever name its pause and its delivery are known; the link leads to the pause."""
+    delivery = add()
+    operations.pause("shop.receive", by="ben")
+
+    def receive(**kwargs) -> None: ...
+
+    connect(Signal(), receive, name="shop.renamed", aliases=["shop.receive"], robust=True)
+    for each in (delivery, add(receiver="shop.renamed")):
+        text = ana.get(page(each)).content.decode()
+        assert "receiver paused" in text
+        assert "/pause/shop.receive/change/" in text
+    ana.post(f"{ROOT}pause/shop.receive/resume/")
+
+    assert not Pause.objects.exists()
+    assert "receiver paused" not in ana.get(page(delivery)).content.decode()
 
 
 def test_who_may_not_pause_is_offered_nothing(viewer) -> None:

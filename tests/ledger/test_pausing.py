@@ -3,10 +3,11 @@
 import pytest
 from django.dispatch import Signal
 
-from async_signals import OperationError, operations
+from async_signals import OperationError, operations, registry, robust, stats
 from async_signals.ledger import alias as ledger_alias
 from async_signals.ledger import pausing
-from async_signals.models import Operation, Pause
+from async_signals.models import Operation, Pause, State
+from async_signals.wire.envelope import pack
 
 from .conftest import SENT
 
@@ -79,6 +80,49 @@ class TestOperations:
         operations.pause("shop.receive", by="ana")
 
         assert pausing.paused() == {"shop.receive_orders"}
+
+    @pytest.mark.parametrize("today", ["shop.receive_orders", "shop.receive"])
+    def test_a_pause_outlives_a_name(self, ledger, connect, sent, add, today) -> None:
+        """A receiver that is renamed while it is paused waits, until any of its names goes on."""
+        add(State.PENDING), add(State.PENDING, receiver="shop.receive_orders")
+        operations.pause("shop.receive", by="ana", reason="smtp down")
+        called = []
+
+        def receive(**kwargs) -> None:
+            called.append(kwargs)
+
+        names = {"shop.receive_orders", "shop.receive"}
+        connect(done, receive, name="shop.receive_orders", aliases=["shop.receive"], robust=True)
+        done.send(None)
+
+        assert not names & {*registry.known(without=pausing.paused())}
+        [result] = robust.run(pack(sent), name="shop.receive_orders", worker="w")
+        assert (result.state, called) == ("skipped", [])
+        assert operations.pause(today, by="ben").changed == 0
+        found = stats.summary()
+        assert {each.receiver for each in found.receivers if each.is_paused} == names
+        assert (found.oldest_due_at, found.late) == (None, 0)
+
+        assert operations.resume(today, by="ben").changed == 1
+        assert not Pause.objects.using(ledger).exists()
+        assert names <= {*registry.known(without=pausing.paused())}
+        assert not any(each.is_paused for each in stats.summary().receivers)
+
+    def test_what_is_stored_under_an_earlier_name(self, ledger, connect, add) -> None:
+        """It waits, too, and no page says otherwise."""
+        add(State.PENDING)
+
+        def receive(**kwargs) -> None: ...
+
+        connect(done, receive, name="shop.receive_orders", aliases=["shop.receive"], robust=True)
+        operations.pause("shop.receive_orders", by="ana")
+
+        found = stats.summary()
+        assert {each.receiver: each.is_paused for each in found.receivers} == {
+            "shop.receive": True,
+            "shop.receive_orders": True,
+        }
+        assert found.late == 0
 
     def test_nobody_knows_it(self, ledger, connect) -> None:
         """A name with a slip in it pauses nothing, and the right one is named."""
