@@ -28,7 +28,8 @@ def pause(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Oper
     was paused already: then it stays so, in the name of who did it first.
 
     Raises:
-        OperationError: *by* is empty, or nobody knows the receiver, or it is a plain one.
+        OperationError: *by* is empty, or nobody knows the receiver, or it is a plain one, or the
+            database takes its name for that of another one that is paused.
     """
     using = alias()
     who = author("pause a receiver", by=by, via=via, reason=reason)
@@ -40,7 +41,14 @@ def pause(receiver: str, *, by: str, via: str = "api", reason: str = "") -> Oper
         if pausing.standing(name, using):
             return False
         pauses = Pause.objects.using(using)
-        return pauses.get_or_create(receiver=name, defaults=since)[1]
+        found, is_new = pauses.get_or_create(receiver=name, defaults=since)
+        if found.receiver != name:
+            raise OperationError(
+                f"cannot pause {name}: expected a name that the database tells from others, got: "
+                f"one that it takes for {found.receiver}, which is paused. Rename one of them with "
+                "name=..., and aliases=[old name]."
+            )
+        return is_new
 
     drafted = draft(Operation.Verb.PAUSE, who, target=f"receiver={name}", total=1)
     return _written_down(drafted, using, change)

@@ -50,7 +50,9 @@ def known_name(name: str, what: str, *, using: Collection[str]) -> str:
     except ReceiverNotFoundError:
         for model in (Delivery, Pause):
             for each in using if storable(name) == name else ():  # Else no ledger has it.
-                if model._base_manager.using(each).filter(receiver=name).exists():
+                # MariaDB is exact about capitals only in what begins with a text.
+                rows = model._base_manager.using(each).filter(receiver=name)
+                if rows.filter(receiver__startswith=name).exists():
                     return name
         stored = {
             name

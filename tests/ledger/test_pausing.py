@@ -124,6 +124,40 @@ class TestOperations:
         }
         assert found.late == 0
 
+    def test_capitals_tell_receivers_apart(self, ledger, connect, add) -> None:
+        """Also where the database's collation does not; it pauses none in place of another."""
+
+        def one(**kwargs) -> None: ...
+
+        def other(**kwargs) -> None: ...
+
+        connect(done, one, name="shop.notify", robust=True)
+        connect(done, other, name="shop.Notify", robust=True)
+
+        assert operations.pause("shop.notify", by="ana").changed == 1
+        assert operations.resume("shop.Notify", by="ana").changed == 0
+        assert pausing.paused() == {"shop.notify"}
+        if ledger != "mariadb":
+            assert operations.pause("shop.Notify", by="ana").changed == 1
+            assert operations.resume("shop.notify", by="ana").changed == 1
+            assert pausing.paused() == {"shop.Notify"}
+            return
+        with pytest.raises(OperationError) as caught:
+            operations.pause("shop.Notify", by="ana")
+        assert str(caught.value) == (
+            "cannot pause shop.Notify: expected a name that the database tells from others, got: "
+            "one that it takes for shop.notify, which is paused. Rename one of them with "
+            "name=..., and aliases=[old name]."
+        )
+        assert pausing.paused() == {"shop.notify"}
+
+    def test_capitals_of_what_only_the_ledger_knows(self, ledger, add) -> None:
+        """A name with other capitals is another one, and the right one is named."""
+        add(receiver="shop.notify")
+
+        with pytest.raises(OperationError, match=r"Did you mean 'shop\.notify'\?"):
+            operations.pause("shop.Notify", by="ana")
+
     def test_nobody_knows_it(self, ledger, connect) -> None:
         """A name with a slip in it pauses nothing, and the right one is named."""
 
