@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, Subquery
 
 from ..conf import get_settings
-from ..models import Claim, Delivery, Event, FailureGroup, Operation, State, UniqueEvent
+from ..models import (
+    Claim,
+    Delivery,
+    Event,
+    FailureGroup,
+    Operation,
+    OperationItem,
+    State,
+    UniqueEvent,
+)
 from . import begin_writing
 from .clock import Now
 
@@ -86,28 +96,25 @@ def prune_records(using: str, *, but: Operation | None = None) -> Iterator[int]:
     """
     Delete receipts, unique events, operations and groups whose time is over.
 
-    One batch with each step; yields how many rows.
+    Operations on deliveries that are still there are kept with them. One batch with each step;
+    yields how many rows, which may be none.
 
     Args:
         using: Alias of the ledger's database.
         but: An operation that is kept, however old: the one that asks for it.
     """
-    for records in _records(using, but):
+    yield from _delete_operations(using, but)
+    for records in _records(using):
         yield from _delete(records)
 
 
-def _records(using: str, but: Operation | None) -> list[Callable[[], QuerySet[Any]]]:
+def _records(using: str) -> list[Callable[[], QuerySet[Any]]]:
     before = _ago(get_settings().keep_handled)
     deliveries = Delivery._base_manager.using(using)
     in_group = deliveries.filter(fingerprint=OuterRef("fingerprint"))
     return [
         lambda: _receipts(using),
         lambda: UniqueEvent._base_manager.using(using).filter(expires_at__lt=Now()),
-        lambda: (
-            Operation._base_manager.using(using)
-            .filter(started_at__lt=before)
-            .exclude(pk__in=() if but is None or but._state.adding else (but.pk,))
-        ),
         lambda: (
             FailureGroup._base_manager.using(using)
             .filter(last_at__lt=before)
@@ -124,6 +131,24 @@ def _receipts(using: str) -> QuerySet[Claim]:
     # As long as there is a row, a message that comes again must find that it was claimed.
     rows = Delivery._base_manager.using(using).filter(pk=OuterRef("pk"))
     return Claim._base_manager.using(using).filter(~Exists(rows), done=True, expires_at__lt=Now())
+
+
+def _delete_operations(using: str, but: Operation | None) -> Iterator[int]:
+    """Go once through those that are old enough: what is kept is not looked at again and again."""
+    operations = Operation._base_manager.using(using)
+    there = Delivery._base_manager.using(using).filter(pk=OuterRef("delivery"))
+    items = OperationItem._base_manager.using(using).filter(operation=OuterRef("pk"))
+    # One of each, not whether there is any: for that, PostgreSQL may read all items there are.
+    kept_for = Subquery(items.filter(Exists(there)).values("delivery")[:1])
+    old = operations.filter(started_at__lt=_ago(get_settings().keep_handled)).order_by("pk")
+    rows, last = old.annotate(kept_for=kept_for).values_list("pk", "kept_for"), uuid.UUID(int=0)
+    while found := list(rows.filter(pk__gt=last)[:CHUNK]):
+        over = {key for key, kept_for in found if kept_for is None}
+        if but is not None:
+            over.discard(but.pk)
+        operations.filter(pk__in=over).delete()
+        yield len(over)
+        last = found[-1][0]
 
 
 def _delete(rows: Callable[[], QuerySet[Any]]) -> Iterator[int]:

@@ -35,7 +35,8 @@ def prune(
     """
     Delete successes, discarded deliveries, receipts and records whose time is over.
 
-    Failed deliveries are kept, however old. It deletes in batches, writes down how many together
+    Failed deliveries are kept, however old, and what people did to a delivery as long as itself.
+    It deletes in batches, writes down how many together
     with each, and no item for each delivery; where there was nothing to delete, the operation is
     returned but not stored.
 
@@ -86,15 +87,16 @@ def _prune_deliveries(
 
 
 def _prune_records(operation: Operation, using: str) -> None:
-    target, others, number = operation.target, 0, 1
+    target, others = operation.target, 0
+    number: int | None = 0
     steps = pruning.prune_records(using, but=operation)
-    while number:
+    while number is not None:
         with transaction.atomic(using=using):
             begin_writing(using)
-            number = next(steps, 0)
-            others += number
+            number = next(steps, None)
+            others += number or 0
             operation.target = f"{target}; {others} receipts and records"
-            _write_down(operation, using, records=number)
+            _write_down(operation, using, records=number or 0)
 
 
 def _write_down(operation: Operation, using: str, *, deliveries: int = 0, records: int = 0) -> None:

@@ -8,7 +8,7 @@ import uuid
 import pytest
 from django.utils import timezone
 
-from async_signals import operations
+from async_signals import operations, stats
 from async_signals.models import (
     Claim,
     Delivery,
@@ -118,6 +118,45 @@ def test_receipts_and_records(old, add, ledger) -> None:
     verbs = Operation.objects.using(ledger).values_list("verb", flat=True)
     assert sorted(verbs) == ["prune", "retry"]
     assert OperationItem.objects.using(ledger).count() == 1
+
+
+def test_the_audit_lives_as_long_as_its_deliveries(old, ledger, settings) -> None:
+    """Who did what to a delivery is told while that is there, and goes after it."""
+    row, other = old(State.FAILED, 400), old(State.FAILED, 400)
+    ids = (str(row.pk), str(other.pk))
+    operations.retry(Filter(ids=ids), by="ana", reason="ticket 4711")
+    rows, audit = Delivery.objects.using(ledger), Operation.objects.using(ledger)
+    past = timezone.now() - dt.timedelta(days=40)
+    rows.update(state="failed", due_at=None, finished_at=past)
+    audit.update(started_at=past, finished_at=past)
+
+    operations.prune(by="relay")
+    [item] = stats.show(row.pk).operations
+    assert (item.operation.by, item.operation.reason) == ("ana", "ticket 4711")
+
+    rows.filter(pk=row.pk).update(state="discarded")
+    operations.prune(by="relay")
+    assert len(stats.show(other.pk).operations) == 1
+
+    rows.filter(pk=other.pk).update(state="discarded")
+    operations.prune(by="relay")
+    assert left(ledger) == set()
+    assert not audit.filter(verb="retry").exists()
+    assert not OperationItem.objects.using(ledger).exists()
+
+
+def test_what_is_kept_hides_nothing_behind_it(old, ledger, monkeypatch) -> None:
+    """However many operations are kept, those that are over are found among them."""
+    monkeypatch.setattr("async_signals.ledger.pruning.CHUNK", 2)
+    for state in (State.FAILED,) * 4 + (State.SUCCEEDED,) * 3 + (State.FAILED,):
+        row = old(state, 400)
+        operations.replay(Filter(ids=(str(row.pk),)), by="ana")
+    past = timezone.now() - dt.timedelta(days=40)
+    Operation.objects.using(ledger).update(started_at=past)
+
+    operations.prune(by="relay")
+
+    assert Operation.objects.using(ledger).filter(verb="replay").count() == 5
 
 
 def test_batches_and_a_limit(old, ledger, monkeypatch) -> None:

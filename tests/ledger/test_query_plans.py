@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 
 from async_signals import operations, stats
 from async_signals.ledger import aliases, due
-from async_signals.models import Delivery, Event, FailureGroup, State
+from async_signals.models import Delivery, Event, FailureGroup, Operation, State
 from async_signals.stats import Filter
 
 from .conftest import SENT, add_history, analyze, make, save
@@ -214,6 +214,21 @@ def test_an_operation_reads_four_times_at_most(ledger) -> None:
         assert len(kinds[0]) <= 8, verb
 
     assert problems == []
+
+
+def test_the_audit_is_pruned_by_index(ledger) -> None:
+    """A batch at a time, with 10,000 operations that are kept for their deliveries."""
+    fill(ledger)
+    tables = large_tables(ledger)
+    before = Operation.objects.using(ledger).count()
+
+    with asked_of_the_ledger() as asked:
+        operations.prune(by="ann", using=ledger)
+
+    assert Operation.objects.using(ledger).filter(verb="retry").count() == before
+    about = [sql for sql in asked[ledger] if "async_signals_operationitem" in sql]
+    assert len(about) <= before / 500 + 1
+    assert [scan for sql in about for scan in full_scans(ledger, sql, tables)] == []
 
 
 def test_the_relay_looks_by_time(ledger) -> None:
