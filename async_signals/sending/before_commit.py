@@ -28,6 +28,9 @@ __all__ = ["End", "before_commit", "end_of", "may_wait"]
 _ENDS = ("commit", "rollback", "close", "set_autocommit")
 #: What undoes a part of it. Django forgets the callbacks of its own blocks only.
 _UNDO = "savepoint_rollback"
+#: What would give the numbers of its savepoints once more.
+_COUNT_ANEW = "clean_savepoints"
+_SHADOWED = (*_ENDS, _UNDO, _COUNT_ANEW)
 
 
 def end_of(connection: BaseDatabaseWrapper) -> End | None:
@@ -79,6 +82,7 @@ def before_commit(
         for name in _ENDS:
             setattr(connection, name, End(connection, name, write))
         setattr(connection, _UNDO, _Undo(connection, undo))
+        setattr(connection, _COUNT_ANEW, _GoOn())
 
 
 #: How Django names savepoints: by thread and number.
@@ -119,8 +123,8 @@ class End:
             _roll_back(connection)
             raise
         finally:
-            for each in (*_ENDS, _UNDO):
-                if isinstance(vars(connection).get(each), (End, _Undo)):
+            for each in _SHADOWED:
+                if isinstance(vars(connection).get(each), (End, _Undo, _GoOn)):
                     delattr(connection, each)
         return method(connection, *args, **kwargs)
 
@@ -141,7 +145,18 @@ class _Undo:
         type(connection).savepoint_rollback(connection, sid)
         # One that somebody has named in SQL: as for Django's own callbacks, nobody knows its time.
         if made := _SAVEPOINT.fullmatch(sid):
-            self._undo(connection, int(made[1]))
+            number = int(made[1])
+            # Counted anew since it was made, and before the first event: all came after it.
+            self._undo(connection, number if number <= connection.savepoint_state else 0)
+
+
+class _GoOn:
+    """Stands for ``clean_savepoints()`` meanwhile: numbers tell what is undone, and go on."""
+
+    __slots__ = ()
+
+    def __call__(self) -> None:
+        """Do nothing, which nobody sees but in the names of savepoints."""
 
 
 def _roll_back(connection: BaseDatabaseWrapper) -> None:
@@ -158,5 +173,5 @@ def _is_of_somebody_else(connection: BaseDatabaseWrapper) -> bool:
         kind.commit is not base.commit
         or kind.savepoint is not base.savepoint
         or kind.savepoint_rollback is not base.savepoint_rollback
-        or any(name in own for name in (*_ENDS, _UNDO))
+        or any(name in own for name in _SHADOWED)
     )

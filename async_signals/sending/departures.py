@@ -183,8 +183,7 @@ def forget(connection: BaseDatabaseWrapper, since: int) -> None:
         for each in connection.run_on_commit
         if type(departure := getattr(each[1], "__self__", None)) is not Departure
         or not departure.is_unstored
-        # The upper bound: a site may let Django count anew.
-        or not since <= departure.savepoint_state <= connection.savepoint_state
+        or departure.savepoint_state < since
     ]
 
 
