@@ -203,6 +203,25 @@ class TestAliases:
             assert sent == []
         assert numbers(sent) == [1]
 
+    def test_what_was_read_from_a_replica_waits_for_where_it_is_written(
+        self, receive, sent, settings
+    ) -> None:
+        """A replica has no transaction of the sender's."""
+        Article.objects.using("other").create(pk=1, title="a")
+        settings.DATABASE_ROUTERS = ["tests.testproject.routers.ReadsFromReplica"]
+        article = Article.objects.get(pk=1)
+        assert article._state.db == "other"
+
+        with contextlib.suppress(Undo), transaction.atomic(using="default"):
+            signal.send(sender=None, article=article, n=1)
+            raise Undo
+        assert sent == []
+
+        with transaction.atomic(using="default"):
+            signal.send(sender=None, article=article, n=2)
+            assert sent == []
+        assert numbers(sent) == [2]
+
     def test_the_option_decides_before_all(self, connect, sent) -> None:
         """``using=`` names the database whose commit counts."""
 

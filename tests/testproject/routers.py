@@ -13,3 +13,13 @@ class LedgerElsewhere:
 
     def allow_relation(self, one, other, **hints):
         return True if one._meta.app_label == "async_signals" else None
+
+
+class ReadsFromReplica:
+    """What a site of one database and its replica has."""
+
+    def db_for_read(self, model, **hints):
+        return "other" if model._meta.app_label == "testapp" else None
+
+    def db_for_write(self, model, **hints):
+        return "default"
