@@ -2,7 +2,8 @@
 Publish what waits in the ledger when its time has come.
 
 Any number of relays may run, in workers and by themselves: rows are taken with locks that the
-others pass by, and what is published twice is claimed once. A relay that hangs holds nothing.
+others pass by, and what is published twice is claimed once. A relay that hangs holds nothing, and
+each database has a thread of its own, so that one which falls silent does not stop the others.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import random
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -31,7 +33,6 @@ from .results import tell_deaths
 from .signals import delivery_published
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterable, Iterator
 
     from .wire.envelope import Reference
@@ -50,6 +51,8 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0
 SHORTEST_PAUSE = 0.1
 #: Seconds between two looks for what is old enough to be forgotten.
 PRUNE_EVERY = 300.0
+#: Seconds that the threads of other databases are waited for at the end.
+PATIENCE = 5.0
 #: Batches of it that are deleted before the relay looks again for what is to be published.
 PRUNE_BATCHES = 4
 
@@ -63,16 +66,7 @@ def run(stop: threading.Event, *, once: bool = False) -> Relay:
         once: End when nothing is due.
     """
     relay = Relay()
-    token = at_work.set(True)
-    while not stop.is_set():
-        with unforked():
-            busy = relay.tick()
-        if once and not busy:
-            break
-        if not busy:
-            stop.wait(relay.pause)
-    connections.close_all()  # Of this thread.
-    at_work.reset(token)
+    relay.run(stop, once=once)
     return relay
 
 
@@ -144,9 +138,17 @@ class Rests:
 
 
 class Relay:
-    """One relay: what it has done, and how long it has to wait."""
+    """
+    One relay: what it has done, and how long it has to wait.
 
-    def __init__(self) -> None:
+    Args:
+        only: Alias of the database that it serves; None: all, and the spool.
+    """
+
+    def __init__(self, only: str | None = None) -> None:
+        self._only = only
+        #: Those of other databases, each in a thread of its own, by alias.
+        self._others: dict[str, tuple[Relay, threading.Thread]] = {}
         self.published = 0  #: Deliveries, in all.
         self.refused = 0  #: Times that the broker did not take one.
         self.pause = 0.0  #: Seconds to wait where nothing is due.
@@ -160,6 +162,40 @@ class Relay:
         self._pruning: dict[str, Iterator[int]] = {}  #: What is left of it from before, by alias.
         self._told: set[tuple[str, type[Exception]]] = set()  #: Errors since it was last well.
 
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Do what is due until *stop* is set, or *once*; each database in a thread of its own."""
+        token = at_work.set(True)
+        while not stop.is_set():
+            if not once and self._only is None:
+                self._part(stop)
+            with unforked():
+                busy = self.tick()
+            if once and not busy:
+                break
+            if not busy:
+                stop.wait(self.pause)
+        connections.close_all()  # Of this thread.
+        at_work.reset(token)
+        self._join()
+
+    def _part(self, stop: threading.Event) -> None:
+        """Let other threads serve all databases but the first."""
+        for using in self._known()[1:]:
+            if using not in self._others:
+                name = f"async_signals-relay-{using}"
+                other = Relay(only=using)
+                thread = threading.Thread(target=other.run, args=(stop,), name=name, daemon=True)
+                self._others[using] = other, thread
+                thread.start()
+
+    def _join(self) -> None:
+        """Wait for the other threads to finish their batches, and count what they have done."""
+        deadline = time.monotonic() + PATIENCE
+        for other, thread in self._others.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+            self.published += other.published
+            self.refused += other.refused
+
     def tick(self) -> bool:
         """
         Do what is due now, at most one batch of each database; return whether there may be more.
@@ -168,7 +204,7 @@ class Relay:
         """
         # Not all relays at the same moment.
         self.pause = get_settings().relay_interval * random.uniform(0.8, 1.2)  # noqa: S311
-        busy = self._drain() >= BATCH
+        busy = self._only is None and self._drain() >= BATCH
         for using in self._served():
             busy |= self._try(using)
         self._busy = self._busy + 1 if busy else 0
@@ -190,13 +226,18 @@ class Relay:
 
     def _served(self) -> list[str]:
         """Return the aliases to look at now: one that failed is left alone for a while."""
+        known = self._known() if self._only is None else [self._only]
+        return self._broken.without(each for each in known if each not in self._others)
+
+    def _known(self) -> list[str]:
+        """Return the aliases of all databases that may hold deliveries."""
         try:
             known = aliases()
         except Exception as exc:  # noqa: BLE001  (a relay that died would be missed by nobody)
             self._tell("find the ledgers", exc)
             return []
         self._forget("find the ledgers")
-        return self._broken.without(known)
+        return known
 
     def _try(self, using: str) -> bool:
         what = f"use the ledger on {using!r}"
@@ -247,7 +288,7 @@ class Relay:
     def _prune(self, using: str) -> bool:
         """Delete some of what is old enough; return whether there may be more."""
         if time.monotonic() > self._next_prune:
-            self._pruning = {each: pruning.prune(each) for each in aliases()}
+            self._pruning = {each: pruning.prune(each) for each in self._served()}
             self._next_prune = time.monotonic() + PRUNE_EVERY
         if using not in self._pruning:
             return False

@@ -1,8 +1,9 @@
 """
 Leases that last as long as the receiver runs.
 
-One thread in each process renews what runs there. Should the process hang so that even this
-thread does not run, the lease ends, and what the process writes afterwards is refused.
+One thread for each database renews what a process runs: one that falls silent stops the renewal
+of its own leases only. Should the process hang so that even this thread does not run, the lease
+ends, and what the process writes afterwards is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ logger = logging.getLogger("async_signals")
 def kept(run: Run) -> Iterator[None]:
     """Renew the lease of *run* inside the ``with`` block, three times within each lease."""
     _running[id(run)] = run
-    _ensure_thread()
+    _ensure_thread(run.using)
     try:
         yield
     finally:
@@ -44,20 +45,24 @@ def kept(run: Run) -> Iterator[None]:
 
 _running: dict[int, Run] = {}
 _lock = threading.Lock()
-_thread: tuple[int, threading.Thread] | None = None  #: With its process: a fork has none.
+_threads: dict[
+    str, tuple[int, threading.Thread]
+] = {}  #: By alias, with its process: a fork has none.
 
 
-def _ensure_thread() -> None:
-    global _thread  # noqa: PLW0603
-    if _thread is not None and _thread[0] == os.getpid() and _thread[1].is_alive():
+def _ensure_thread(using: str) -> None:
+    process, thread = _threads.get(using, (0, None))
+    if thread is not None and process == os.getpid() and thread.is_alive():
         return
     with _lock:
-        thread = threading.Thread(target=_renew_all, name="async_signals-leases", daemon=True)
-        _thread = os.getpid(), thread
+        thread = threading.Thread(
+            target=_renew_all, args=(using,), name=f"async_signals-leases-{using}", daemon=True
+        )
+        _threads[using] = os.getpid(), thread
         thread.start()
 
 
-def _renew_all() -> None:
+def _renew_all(using: str) -> None:
     at_work.set(True)
     pause = threading.Event()
     interval = Settings().lease / 3
@@ -66,7 +71,7 @@ def _renew_all() -> None:
             interval = get_settings().lease / 3
         pause.wait(interval)
         with unforked():
-            for run in list(_running.values()):
+            for run in [each for each in _running.values() if each.using == using]:
                 _renew(run)
             connections.close_all()  # This thread's own.
 
