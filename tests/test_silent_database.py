@@ -36,8 +36,10 @@ def proxy(monkeypatch):
     """What stands before PostgreSQL, for connections that are made from now on."""
     proxy = Proxy(PORTS[SILENT])
     monkeypatch.setitem(connections[SILENT].settings_dict, "PORT", str(proxy.port))
+    connections[SILENT].close()
     yield proxy
     proxy.close()
+    connections[SILENT].close()  # What this test has, too, leads there.
 
 
 def fall_silent(proxy) -> None:
