@@ -24,7 +24,7 @@ from .conf import get_settings
 from .delivery import at_work
 from .exceptions import ReceiverNotFoundError
 from .forks import unforked
-from .ledger import aliases, due, pruning, spool
+from .ledger import alias, aliases, due, elsewhere, has_tables, pruning, spool
 from .ledger.causes import told_of
 from .ledger.deaths import take_dead_claims
 from .ledger.pausing import paused
@@ -33,7 +33,7 @@ from .results import tell_deaths
 from .signals import delivery_published
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .wire.envelope import Reference
     from .wire.message import Message
@@ -147,6 +147,7 @@ class Relay:
 
     def __init__(self, only: str | None = None) -> None:
         self._only = only
+        self._is_parted = False  #: All databases but the first have threads of their own.
         #: Those of other databases, each in a thread of its own, by alias.
         self._others: dict[str, tuple[Relay, threading.Thread]] = {}
         self.published = 0  #: Deliveries, in all.
@@ -165,8 +166,9 @@ class Relay:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Do what is due until *stop* is set, or *once*; each database in a thread of its own."""
         token = at_work.set(True)
+        self._is_parted = not once and self._only is None
         while not stop.is_set():
-            if not once and self._only is None:
+            if self._is_parted:
                 self._part(stop)
             with unforked():
                 busy = self.tick()
@@ -179,8 +181,8 @@ class Relay:
         self._join()
 
     def _part(self, stop: threading.Event) -> None:
-        """Let other threads serve all databases but the first."""
-        for using in self._known()[1:]:
+        """Let other threads serve all databases but the first, and ask them for their tables."""
+        for using in self._find(elsewhere, "find the other ledgers"):
             if using not in self._others:
                 name = f"async_signals-relay-{using}"
                 other = Relay(only=using)
@@ -226,18 +228,22 @@ class Relay:
 
     def _served(self) -> list[str]:
         """Return the aliases to look at now: one that failed is left alone for a while."""
-        known = self._known() if self._only is None else [self._only]
-        return self._broken.without(each for each in known if each not in self._others)
+        return self._broken.without(self._find(self._own, "find the ledgers"))
 
-    def _known(self) -> list[str]:
-        """Return the aliases of all databases that may hold deliveries."""
+    def _own(self) -> list[str]:
+        if self._only is not None:
+            return [self._only] if has_tables(self._only) else []
+        return [alias()] if self._is_parted else aliases()
+
+    def _find(self, find: Callable[[], list[str]], what: str) -> list[str]:
+        """Return what *find* does; nothing where it raises."""
         try:
-            known = aliases()
+            found = find()
         except Exception as exc:  # noqa: BLE001  (a relay that died would be missed by nobody)
-            self._tell("find the ledgers", exc)
+            self._tell(what, exc)
             return []
-        self._forget("find the ledgers")
-        return known
+        self._forget(what)
+        return found
 
     def _try(self, using: str) -> bool:
         what = f"use the ledger on {using!r}"

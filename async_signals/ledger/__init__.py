@@ -13,7 +13,7 @@ from ..models import Delivery, Operation
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
-__all__ = ["alias", "aliases", "begin_writing", "locked", "silent"]
+__all__ = ["alias", "aliases", "begin_writing", "elsewhere", "has_tables", "locked", "silent"]
 
 #: Seconds before a database that had no tables is asked again, and one that could not be asked;
 #: the latter doubles, up to the longest.
@@ -37,8 +37,18 @@ def aliases() -> list[str]:
     Durable deliveries stand where their senders write: on each database on which the site's
     routers allow the tables, and which has them. What Django's tests call a mirror is a replica.
     """
+    return [alias(), *(each for each in elsewhere() if has_tables(each))]
+
+
+def elsewhere() -> list[str]:
+    """Return the databases beside ``alias()`` that may have the tables; none of them is asked."""
     first = alias()
-    return [first, *(each for each in connections if each != first and _has_tables(each))]
+    return [each for each in connections if each != first and _may_have_tables(each)]
+
+
+def _may_have_tables(using: str) -> bool:
+    is_replica = connections[using].settings_dict["TEST"].get("MIRROR")
+    return not is_replica and bool(router.allow_migrate_model(using, Delivery))
 
 
 def silent() -> list[str]:
@@ -46,7 +56,8 @@ def silent() -> list[str]:
     return [each for each in connections if each in _left_alone]
 
 
-def _has_tables(using: str) -> bool:
+def has_tables(using: str) -> bool:
+    """Whether a database has the tables; it is asked once a minute at most, until it has them."""
     connection = connections[using]
     if hasattr(connection.cursor, "wrapped"):  # By Django, in a test that may not touch it.
         return False
@@ -54,10 +65,6 @@ def _has_tables(using: str) -> bool:
     if due is None:
         return True
     if time.monotonic() < due:
-        return False
-    if connection.settings_dict["TEST"].get("MIRROR"):
-        return False
-    if not router.allow_migrate_model(using, Delivery):
         return False
     try:
         has_tables = Delivery._meta.db_table in connection.introspection.table_names()
