@@ -51,13 +51,13 @@ class Result:
     """What a worker made of one delivery."""
 
     delivery: str  #: Its id.
-    #: Skipped: it was not to be run; unpacked: it was a bundle.
+    #: Skipped: it was not to be run; unpacked: others go on in its place.
     state: Literal["succeeded", "retrying", "failed", "skipped", "unpacked"]
     told: str = ""  #: Masked: what was raised, and what follows.
     wait: float = 0  #: Retrying: seconds, at least.
     #: Key and database of those of which the next one may run now; None: there are none.
     next_of: tuple[str, str] | None = None
-    #: What has taken the place of a bundle, and is to be published; and its database.
+    #: What was in a bundle, or in a message, and is to be published; and its database.
     unpacked: tuple[list[Due], str] | None = None
 
 

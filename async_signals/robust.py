@@ -38,14 +38,13 @@ from .results import (
     tell_success,
 )
 from .signals import delivery_failed
-from .wire.envelope import Envelope, unpack_to_keep
+from .wire.envelope import Envelope, Reference, unpack_to_keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .ledger.claims import Run
     from .registry import Receiver
-    from .wire.envelope import Reference
 
 __all__ = ["run"]
 
@@ -53,9 +52,15 @@ __all__ = ["run"]
 PAUSE = 5.0
 
 
-def run(wire: object, *, name: str, worker: str) -> list[Result]:
+def run(wire: object, *, name: str, worker: str, alone: bool = False) -> list[Result]:
     """
     Run the receiver called *name* for every delivery in *wire* that this worker can claim.
+
+    Args:
+        wire: The message.
+        name: Of the receiver, or an alias of it.
+        worker: Who runs it, for people.
+        alone: Run none of several stored ones, and return them, each for a message of its own.
 
     Raises:
         DatabaseError: The ledger cannot be reached, and some or none of them have been run.
@@ -65,7 +70,11 @@ def run(wire: object, *, name: str, worker: str) -> list[Result]:
     """
     receiver = registry.get(name)
     results, unread = [], None
-    for delivery, text in unpack_to_keep(wire):
+    deliveries = unpack_to_keep(wire)
+    stored = [delivery for delivery, _ in deliveries if isinstance(delivery, Reference)]
+    if alone and 1 < len(stored) == len(deliveries):
+        return _taken_apart(stored)
+    for delivery, text in deliveries:
         try:
             results.append(_run(receiver, delivery, text, worker))
         except EnvelopeError as exc:
@@ -73,6 +82,17 @@ def run(wire: object, *, name: str, worker: str) -> list[Result]:
     if unread is not None:
         raise unread
     return results
+
+
+def _taken_apart(references: list[Reference]) -> list[Result]:
+    """Return deliveries as they came, to be published; should this process die, they are due."""
+    by_alias: dict[str, list[due.Due]] = {}
+    for each in references:
+        by_alias.setdefault(each.using, []).append(due.Due(each))
+    return [
+        Result(delivery=ready[0].reference.id, state="unpacked", unpacked=(ready, using))
+        for using, ready in by_alias.items()
+    ]
 
 
 def _run(receiver: Receiver, delivery: Envelope | Reference, text: str, worker: str) -> Result:

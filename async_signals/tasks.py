@@ -24,7 +24,7 @@ from .exceptions import (
     ReceiverNotFoundError,
 )
 from .executor import execute
-from .publisher import HEADER, WITHOUT_DATA
+from .publisher import HEADER, LIMITED, WITHOUT_DATA
 
 if TYPE_CHECKING:
     from .registry import Receiver
@@ -167,7 +167,12 @@ def _follow(results: list[Result]) -> None:
 
 def _results(task: celery.Task[Any, Any], wire: object) -> list[Result]:
     try:
-        return robust.run(wire, name=task.name, worker=f"{task.request.hostname}/{os.getpid()}")
+        return robust.run(
+            wire,
+            name=task.name,
+            worker=f"{task.request.hostname}/{os.getpid()}",
+            alone=task.request.get(LIMITED, False),
+        )
     except FutureEnvelopeError as exc:
         rescue.keep_unreadable(wire, exc, name=task.name, id=str(task.request.id))
         raise

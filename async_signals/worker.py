@@ -1,4 +1,4 @@
-"""What every Celery worker gets without configuration: the relay, and silence about our data."""
+"""What every worker gets by itself: the relay, silence about our data, limits for each delivery."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celery import signals as celery_signals
 
 from . import relay
 from .conf import get_settings
-from .publisher import HEADER, WITHOUT_DATA
+from .publisher import HEADER, LIMITED, WITHOUT_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,9 +93,29 @@ class _Bodiless:
         return getattr(self._message, name)
 
 
+def _note_limits(sender: Any, request: Any, **kwargs: object) -> None:
+    """
+    Write into a message that came whether a limit holds for it, for the process that will run it.
+
+    Not all of them are known there, nor where it was sent: Celery's main process applies them.
+    """
+    if request.request_dict.get(HEADER) != "stored":  # Others are of one delivery.
+        return
+    task, worker = request.task, sender.controller
+    limits = (
+        *request.time_limits,
+        *(task.time_limit, task.soft_time_limit),
+        *(worker.time_limit, worker.soft_time_limit),
+        sender.task_buckets[task.name],
+    )
+    if any(limits):
+        request.request_dict[LIMITED] = True
+
+
 def add_steps() -> None:
     """Give every worker that starts in this process its steps: no relay where ``RELAY`` is off."""
     celery_signals.celeryd_init.connect(_add, dispatch_uid="async_signals")
+    celery_signals.task_received.connect(_note_limits, dispatch_uid="async_signals")
 
 
 def _add(instance: WorkController, **kwargs: object) -> None:

@@ -445,6 +445,29 @@ class TestFaults:
         assert [row.state for row in rows(alias)] == ["failed", "succeeded"]
         assert receive.calls == [2]
 
+    def test_several_that_are_to_run_alone(self, alias, receive, monkeypatch) -> None:
+        """None of them is run, and each is to be published in a message of its own."""
+        with transaction.atomic(using=alias):
+            send(alias, *range(20))
+        name = receive.receiver_name
+        references = [
+            Reference(id=str(row.pk), receiver=name, epoch=0, using=alias) for row in rows(alias)
+        ]
+        published = []
+        monkeypatch.setattr(
+            "async_signals.relay.publish", lambda some: published.extend(some) or []
+        )
+
+        [result] = robust.run(pack(references), name=name, worker="w@test/1", alone=True)
+        relay.Relay().publish(*result.unpacked)
+
+        assert [message.deliveries for message in published] == [(each,) for each in references]
+        assert receive.calls == []
+        for each in references:
+            [result] = robust.run(pack([each]), name=name, worker="w@test/1", alone=True)
+            assert result.state == "succeeded"
+        assert receive.calls == [*range(20)]
+
     def test_a_database_that_is_broken_does_not_stop_the_others(
         self, alias, receive, lost, caplog
     ) -> None:

@@ -12,6 +12,7 @@ import types
 import uuid
 
 import pytest
+from celery.app.task import Context
 from celery.exceptions import Reject
 from django.core import checks
 from django.db import DataError, OperationalError, connections
@@ -485,7 +486,7 @@ class TestLedgerDown:
         patch.undo()
 
     def task(self, name, id):  # noqa: A002
-        request = types.SimpleNamespace(id=id, hostname="w@test", is_eager=False, retries=0)
+        request = Context(id=id, hostname="w@test", is_eager=False, retries=0)
         return types.SimpleNamespace(name=name, request=request)
 
     def future(self, wire):

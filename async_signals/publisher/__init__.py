@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEADER",
+    "LIMITED",
     "WITHOUT_DATA",
     "celery_app",
     "foreign_task",
@@ -48,6 +49,10 @@ HEALTHY = 0.1
 #: Header of every message of ours, so that a worker knows one even where the task is unknown:
 #: "plain", "robust", or "stored" where the delivery itself is in the ledger.
 HEADER = "async_signals"
+
+#: What the worker that has received a message adds to its headers where a limit holds for it, in
+#: time or of a rate: only the worker knows those of its own command line.
+LIMITED = "async_signals_limited"
 
 #: The arguments are data of the site: they belong into no header, event or log.
 WITHOUT_DATA: dict[str, Any] = {"argsrepr": "<envelope>", "kwargsrepr": "{}"}

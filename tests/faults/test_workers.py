@@ -32,6 +32,11 @@ def deaths(ledger: str) -> int:
     return Delivery.objects.using(ledger).aggregate(n=Sum("deaths"))["n"] or 0
 
 
+def slow_at_first(number: int) -> list[str]:
+    """Of two hundred, four would share a message: of the first ones, each takes a second."""
+    return ["wait:1"] if number < 16 else []
+
+
 class TestKilledChild:
     @in_modes("robust", "once")
     @pytest.mark.parametrize("order", ["die", "effect die"], ids=["before", "after"])
@@ -259,6 +264,43 @@ class TestReceivers:
             order: ("raised", exception, "succeeded") for order, exception in failures.items()
         } | {"stubborn": seen["stubborn"]}
         assert worker.is_alive, worker.output
+        tally = run.tally()
+        assert (tally.lost, tally.twice) == (0, 0)
+
+    @in_modes("durable", of=("durable", "once"))
+    def test_a_soft_limit_of_the_worker_is_for_each(self, rig, mode, ledger) -> None:
+        """Senders know nothing of its command line: those that were sent together share no time."""
+        rig.use("redis")
+        rig.worker("-c", "4", "--soft-time-limit=3")
+        run = Run("25 a soft limit of the worker", mode)
+        run.send(range(201), orders=slow_at_first, together=True)
+
+        run.wait_until_delivered(60)
+        rows = Delivery.objects.using(ledger)
+        wait_until(lambda: rows.filter(state="succeeded").count() == 201, what="all successes")
+        assert not Attempt.objects.using(ledger).exclude(outcome="succeeded").exists()
+        tally = run.tally()
+        assert (tally.lost, tally.twice) == (0, 0)
+
+    @in_modes("durable", of=("durable", "once"))
+    def test_a_hard_limit_of_the_worker_is_for_each(self, rig, mode, ledger) -> None:
+        """Of those that were sent together the one that hangs pays for it, and no other."""
+        rig.use("redis")
+        rig.worker("-c", "4", "--time-limit=3")
+        run = Run("25 a hard limit of the worker", mode)
+        run.send(
+            range(201),
+            orders=lambda number: ["hang"] if number == 0 else slow_at_first(number),
+            together=True,
+        )
+
+        run.wait_until_delivered(60)
+        rows = Delivery.objects.using(ledger)
+        wait_until(lambda: rows.filter(state="succeeded").count() == 201, what="all successes")
+        [failed] = Attempt.objects.using(ledger).exclude(outcome="succeeded")
+        # It is told to end, and killed where it has not recorded that in time.
+        assert failed.outcome in {"raised", "died"}
+        assert json.loads(failed.delivery.payload)["number"] == 0
         tally = run.tally()
         assert (tally.lost, tally.twice) == (0, 0)
 
