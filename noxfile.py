@@ -86,7 +86,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Kill senders, workers, relays, broker and database at random, for ten minutes."""
+    """Kill senders, workers, relays, both brokers and the database, for ten minutes."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.faults.chaos", *session.posargs)
 

@@ -90,7 +90,8 @@ class PrivateRabbitMQ:
             self.close()
             raise
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, for the first time or again; its clients can tell when it is there."""
         self._process = subprocess.Popen(
             ["rabbitmq-server"],
             cwd=self._folder,
@@ -99,7 +100,21 @@ class PrivateRabbitMQ:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: is_listening(self.port), timeout=60, what="the start of RabbitMQ")
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Return when it takes connections."""
+        wait_until(lambda: self.is_up, timeout=60, what="the start of RabbitMQ")
+
+    @property
+    def is_up(self) -> bool:
+        return is_listening(self.port)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is up, or starts."""
+        return self._process.poll() is None
 
     def control(self, *command: str) -> None:
         """Run ``rabbitmqctl`` on this node."""
@@ -109,8 +124,13 @@ class PrivateRabbitMQ:
     def kill(self) -> None:
         """End it as a power cut would; what it has on disk stays."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            for each in psutil.Process(self._process.pid).children(recursive=True):
-                each.kill()
+            # The node is a grandchild, and listens for a moment after its parents have ended.
+            script = psutil.Process(self._process.pid)
+            family = [script, *script.children(recursive=True)]
+            for each in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            psutil.wait_procs(family, timeout=10)
         self._process.wait(10)
 
     def close(self) -> None:
