@@ -96,7 +96,7 @@ def queue(rig):
 
 class TestTogether:
     @in_modes("robust")
-    @pytest.mark.parametrize("number", [2, 5])
+    @pytest.mark.parametrize("number", scaled([2, 5], [2, 10]))
     def test_none_is_published_twice(self, rig, mode, queue, number, ledger) -> None:
         """A backlog, and all of them begin upon it at the same moment."""
         relays = [rig.relay() for _ in range(number)]
