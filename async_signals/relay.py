@@ -28,7 +28,7 @@ from .ledger import alias, aliases, due, elsewhere, has_tables, pruning, spool
 from .ledger.causes import told_of
 from .ledger.deaths import take_dead_claims
 from .ledger.pausing import paused
-from .publisher import publish, shared_out
+from .publisher import publish, seconds_apart, shared_out
 from .results import tell_deaths
 from .signals import delivery_published
 
@@ -269,6 +269,7 @@ class Relay:
             receivers=receivers,
             limit=self._batch,
             without=self._throttled.pop(using, ()),
+            spacing=seconds_apart,
         )
         tell_deaths(died)
         if more:

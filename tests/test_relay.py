@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
@@ -10,13 +11,14 @@ import uuid
 
 import pytest
 from django.db import OperationalError
+from django.db.models import F
 from django.dispatch import Signal
 from django.utils import timezone
 from kombu import Queue
 
 from async_signals import operations, registry, relay
 from async_signals.ids import new_id
-from async_signals.ledger import claims, due, pruning, spool
+from async_signals.ledger import claims, due, pace, pruning, spool
 from async_signals.models import Claim, Delivery, Event
 from async_signals.publisher import shared_out
 from async_signals.signals import delivery_retrying
@@ -419,6 +421,188 @@ class TestBacklog:
         ]
 
         assert len(shared_out(registry.get(name), references)) == 500
+
+
+class TestRateLimit:
+    """What waits because its receiver has a rate limit is not taken for lost."""
+
+    #: Seconds between two runs.
+    EVERY = 6
+
+    @pytest.fixture
+    def site(self, published, connect, ledger, monkeypatch):
+        """A site whose one worker keeps to the rate, and whose clocks a test moves."""
+        monkeypatch.setattr(relay, "aliases", lambda: [ledger])
+        return Site(published, connect, ledger)
+
+    @pytest.mark.parametrize(("number", "line"), [(5, 100), (60, 100), (60, 10)])
+    def test_a_backlog_is_not_published_again(self, site, number, line, monkeypatch) -> None:
+        """It takes as long as its rate says, however long its line, and leaves few copies."""
+        monkeypatch.setattr(pace, "LONGEST_LINE", line)
+        site.receive(rate_limit="10/m")
+        site.send(number)
+
+        seconds = site.run(every=self.EVERY)
+
+        assert seconds == number * self.EVERY
+        assert len(site.broker) <= number / 10
+
+    def test_a_slow_rate_is_no_reason(self, site) -> None:
+        """Also where the first one waits for longer than the first minutes."""
+        site.receive(rate_limit="4/h")
+        site.send(4)
+
+        assert site.run(every=900, step=60) == 4 * 900
+        assert site.broker == []
+
+    def test_a_steady_stream_is_not_published_again(self, site) -> None:
+        """Events that come as fast as they run, behind a backlog."""
+        site.receive(rate_limit="10/m")
+        for behind in (12, 25):  # All in the minute after the first one, and some later.
+            site.send(behind - len(site.broker))
+            copies = site.copies
+            for _ in range(30):
+                site.send(1)
+                site.run(every=self.EVERY, most=self.EVERY)
+            assert site.copies - copies <= 2
+
+    def test_what_was_lost_comes_back_at_the_rate(self, site) -> None:
+        """The broker has lost everything: all of it runs, as fast as the rate lets it."""
+        site.receive(rate_limit="10/m")
+        site.send(30)
+        site.broker.clear()
+
+        seconds = site.run(every=self.EVERY)
+
+        assert seconds <= 30 * self.EVERY + 3 * due.REPUBLISH
+        assert site.broker == []
+
+    def test_one_that_was_lost_comes_back_behind_the_others(self, site) -> None:
+        """One of many: it is published again when it should have run, and no other one is."""
+        site.receive(rate_limit="10/m")
+        site.send(30)
+        del site.broker[20]
+
+        seconds = site.run(every=self.EVERY)
+
+        assert seconds <= 30 * self.EVERY + 2 * due.REPUBLISH
+        assert site.copies <= 1 + 3
+
+    def test_a_worker_that_was_away_finds_few_copies(self, site) -> None:
+        """An hour without a worker: only the first in the line was published again."""
+        site.receive(rate_limit="10/m")
+        site.send(30)
+
+        site.run(every=0, step=60, most=3600)
+
+        assert len(site.broker) <= 30 + 7  # A minute, doubling to an hour.
+        assert site.run(every=self.EVERY) == 30 * self.EVERY
+
+    def test_without_a_limit_a_minute_is_enough(self, site) -> None:
+        """All that nobody has claimed is published again, as ever."""
+        site.receive()
+        site.send(30)
+
+        site.run(every=0, step=2 * due.REPUBLISH, most=2 * due.REPUBLISH)
+
+        assert site.copies == 30
+
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("task_default_rate_limit", "10/m"),
+            ("task_annotations", {"*": {"rate_limit": "10/m"}}),
+        ],
+    )
+    def test_celerys_settings_are_limits_too(self, site, settings, setting, value) -> None:
+        """A limit that is not the receiver's own."""
+        with site.app(settings, **{setting: value}):
+            site.receive()
+            site.send(30)
+            assert site.run(every=self.EVERY) == 30 * self.EVERY
+            assert len(site.broker) <= 3
+
+    @pytest.mark.parametrize(
+        ("rate_limit", "conf"),
+        [(0, {}), ("0/m", {}), ("10/m", {"worker_disable_rate_limits": True})],
+    )
+    def test_no_limit(self, site, settings, rate_limit, conf) -> None:
+        """Nothing a minute means no limit to Celery, and its settings may turn them all off."""
+        with site.app(settings, **conf):
+            site.receive(rate_limit=rate_limit)
+            site.send(30)
+            site.run(every=0, step=2 * due.REPUBLISH, most=2 * due.REPUBLISH)
+            assert site.copies == 30
+
+
+class Site:
+    """A receiver, what the broker has for it, and a worker that takes one message at a time."""
+
+    def __init__(self, published, connect, ledger) -> None:
+        self.broker = []  #: Ids, in the order in which they run.
+        self.copies = 0  #: What was published again.
+        self._published, self._connect, self._ledger = published, connect, ledger
+        self._rows = Delivery.objects.using(ledger)
+        self._relay = relay.Relay()
+        self._sent = 0
+
+    @contextlib.contextmanager
+    def app(self, settings, **conf):
+        """Let the site have a Celery app of its own, with these settings."""
+        with brokers.redis_broker(name="rates").in_use() as broker:
+            broker.app.conf.update(conf)
+            settings.ASYNC_SIGNALS |= {"CELERY_APP": broker.app_path}
+            yield
+
+    def receive(self, **options) -> None:
+        self.name = f"tests.relay.{new_id()}"
+        self._receiver = lambda **kwargs: None
+        self._connect(done, self._receiver, name=self.name, durable=True, **options)
+
+    def send(self, number) -> None:
+        """Events that their sender has published."""
+        now = timezone.now()
+        events = [Event(id=new_id(), sent_at=now) for _ in range(number)]
+        Event.objects.using(self._ledger).bulk_create(events)
+        made = [
+            Delivery(
+                id=event.id,
+                event=event,
+                receiver=self.name,
+                state="published",
+                sent_at=now + dt.timedelta(microseconds=place),
+                published_at=now,
+                publishes=1,
+                due_at=now + dt.timedelta(seconds=due.REPUBLISH),
+            )
+            for place, event in enumerate(events)
+        ]
+        self._rows.bulk_create(made)
+        self.broker += [each.id for each in made]
+
+    def run(self, *, every, step=None, most=100_000) -> int:
+        """Let time pass until all have run; return how many seconds that was."""
+        step = step or every
+        for seconds in range(step, most + 1, step):
+            if every and seconds % every == 0 and self.broker:
+                self._rows.filter(pk=self.broker.pop(0)).update(state="succeeded", due_at=None)
+            back = dt.timedelta(seconds=step)
+            self._rows.update(
+                due_at=F("due_at") - back,
+                published_at=F("published_at") - back,
+                sent_at=F("sent_at") - back,
+            )
+            while self._relay.tick():
+                pass
+            again = [
+                uuid.UUID(each.id) for message in self._published for each in message.deliveries
+            ]
+            self._published.clear()
+            self.broker += again
+            self.copies += len(again)
+            if not self._rows.filter(due_at__isnull=False).exists():
+                return seconds
+        return most
 
 
 def test_it_looks_when_the_next_one_is_due(

@@ -21,12 +21,13 @@ from . import begin_writing, locked
 from .causes import chains_of
 from .clock import Now
 from .deaths import record_death, seen_together
+from .pace import LONGEST_REPUBLISH, REPUBLISH, without_waiting
 from .throttle import exhausted, take_tokens
 from .turns import end, held, leave, let_pass, next_of, passes, put_aside
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from .deaths import Death
 
@@ -54,11 +55,6 @@ _OF_THE_DEAD = (
 #: begin anew, or repeats another one.
 _RUN_AGAIN = Q(epoch__gt=0) | Q(replay_of__isnull=False)
 
-#: Seconds after which a published delivery that nobody has claimed is published again, at first.
-REPUBLISH = 60
-#: Seconds that this grows to, doubling.
-LONGEST_REPUBLISH = 3600
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Due:
@@ -69,7 +65,12 @@ class Due:
 
 
 def take_due(
-    using: str, *, receivers: Collection[str], limit: int, without: Collection[str] = ()
+    using: str,
+    *,
+    receivers: Collection[str],
+    limit: int,
+    without: Collection[str] = (),
+    spacing: Callable[[str], float] | None = None,
 ) -> tuple[list[Due], list[Death], frozenset[str] | None]:
     """
     Mark deliveries that are due as published, and return what to publish.
@@ -79,6 +80,8 @@ def take_due(
         receivers: Names, and aliases, of those that this process can publish to.
         limit: At most so many.
         without: Names of those whose retries are left out.
+        spacing: Seconds between two runs of the receiver of that name; 0, and where nothing is
+            given: it has no rate limit.
 
     Returns:
         What to publish, those whose workers had died, and, where there may be more, the names of
@@ -114,7 +117,10 @@ def take_due(
         _put_aside(waiting_for_others, using)
         # What failed under an older release, which was to hold them.
         let_pass([row.pk for row in waiting_for_others if passes(row.receiver)], using)
-        ready, refused = _within_rate([row for row in ready if not turns.get(row.pk)], using)
+        ready = [row for row in ready if not turns.get(row.pk)]
+        if spacing is not None:
+            ready = without_waiting(ready, spacing, using)
+        ready, refused = _within_rate(ready, using)
         _mark_published(ready, using)
     more = None
     if len(rows) == limit:

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import celery
+from celery.utils.time import rate
 from django.utils.module_loading import import_string
 from kombu.exceptions import KombuError
 
@@ -40,6 +41,7 @@ __all__ = [
     "is_eager",
     "is_unconfigured",
     "publish",
+    "seconds_apart",
     "shared_out",
 ]
 
@@ -103,6 +105,23 @@ def shared_out(receiver: Receiver, references: Sequence[Reference]) -> list[Mess
         return list(shares(celery_app(), receiver, references))
     except ImportError:  # To be told where it is published.
         return [Message.to(receiver, each) for each in references]
+
+
+def seconds_apart(name: str) -> float:
+    """
+    Return how many seconds a worker leaves between two runs of the receiver; 0: no rate limit.
+
+    As its task has it: also from Celery's settings, and its ``task_annotations``.
+    """
+    try:
+        app = celery_app()
+    except ImportError:  # To be told where it is published.
+        return 0.0
+    if app.conf.worker_disable_rate_limits:
+        return 0.0
+    limit: Any = getattr(app.tasks.get(name), "rate_limit", None)
+    per_second = rate(limit)
+    return 1 / per_second if per_second else 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

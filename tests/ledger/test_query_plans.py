@@ -11,7 +11,7 @@ import re
 import pytest
 from django.apps import apps
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from async_signals import operations, stats
@@ -232,18 +232,48 @@ def test_the_audit_is_pruned_by_index(ledger) -> None:
 
 
 def test_the_relay_looks_by_time(ledger) -> None:
-    """What is due is found by its index, also where retries have to wait and a worker has died."""
+    """
+    What is due is found by its index, also where retries have to wait and a worker has died.
+
+    So is the line before what was published to a receiver with a rate limit, in four queries more;
+    where no such one has anything due, in none.
+    """
     fill(ledger)
     save(ledger, *(make(State.RUNNING, receiver="shop.gone") for _ in range(20)))
+    Delivery.objects.using(ledger).filter(state=State.PENDING, receiver=RECEIVERS[4]).update(
+        state=State.PUBLISHED, published_at=SENT
+    )
+    analyze(ledger)
+    asked = []
+    for limited in ([], RECEIVERS[:4], RECEIVERS):
+        with (
+            transaction.atomic(using=ledger),
+            CaptureQueriesContext(connections[ledger]) as queries,
+        ):
+            due.take_due(
+                ledger,
+                receivers=RECEIVERS,
+                limit=700,
+                without=RECEIVERS[:2],
+                spacing=lambda name, limited=limited: 2.0 if name in limited else 0.0,
+            )
+            transaction.set_rollback(True, using=ledger)
+        asked.append([each["sql"] for each in queries])
 
-    with CaptureQueriesContext(connections[ledger]) as queries:
-        due.take_due(ledger, receivers=RECEIVERS, limit=100, without=RECEIVERS[:2])
+    without_limit, others, at_its_rate = asked
+    assert len(others) == len(without_limit)
+    assert len(at_its_rate) <= len(without_limit) + 4
+    [look] = [sql for sql in at_its_rate if "LIMIT 700" in sql]
+    assert "async_signals_due" in plan(ledger, look)
+    [line] = [sql for sql in at_its_rate if sql.endswith("LIMIT 1801")]
+    assert "async_signals_receiver" in plan(ledger, line)
 
-    [look] = [each["sql"] for each in queries if "LIMIT 100" in each["sql"]]
-    verb = "EXPLAIN QUERY PLAN" if ledger == "default" else "EXPLAIN"
-    with connections[ledger].cursor() as cursor:
-        cursor.execute(f"{verb} {look}".replace("%", "%%"))
-        assert "async_signals_due" in str(cursor.fetchall())
+
+def plan(alias: str, sql: str) -> str:
+    verb = "EXPLAIN QUERY PLAN" if alias == "default" else "EXPLAIN"
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"{verb} {sql}".replace("%", "%%"))
+        return str(cursor.fetchall())
 
 
 @pytest.mark.parametrize(
