@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import uuid
+from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
@@ -25,6 +26,9 @@ from tests.worker import Process, Reports, Worker
 
 from . import oracle
 from .servers import PrivateRabbitMQ, PrivateRedis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["SETTINGS", "Rig", "reference"]
 
@@ -110,6 +114,12 @@ class Rig:
             ready="sender ready.",
             env=self._env(None, env),
         )
+
+    def burst(self, mode: str, size: int, runs: Sequence[oracle.Run]) -> Process:
+        """Start a process that sends so many events for each of *runs*, one at each SIGUSR1."""
+        told = [mode, runs[0].using, str(size), *(run.id for run in runs)]
+        command = "tests.faults.burst_sender", *told
+        return self._kept(Process(*command, ready="sender ready.", **self._env(None, {})))
 
     def crash_points(self, run: oracle.Run, sample: int | None, many: int) -> Process:
         """Start a process whose children send, and die; see ``tests.faults.crash_points``."""
