@@ -1,31 +1,33 @@
-"""Who runs a delivery: a thread of a process, and whether that process still lives."""
+"""Which process runs a delivery, and whether it still lives."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
-import threading
 from pathlib import Path
 
-__all__ = ["is_dead", "this_thread"]
+__all__ = ["is_dead", "new_claimant"]
+
+_numbers = itertools.count(1)
 
 
-def this_thread() -> str:
+def new_claimant() -> str:
     """
-    Return what no other thread has, here or elsewhere; empty where the system cannot say.
+    Return what nobody else has, here or elsewhere; empty where the system cannot say.
 
     That is the machine's boot, the namespace of process ids, the id, when the process started, and
-    the thread's own id: of a greenlet, where these take the place of threads.
+    a number of its own.
     """
     process = _identity(os.getpid())
-    return process and f"{process}:{threading.get_ident()}"
+    return process and f"{process}:{next(_numbers)}"
 
 
-def is_dead(thread: str) -> bool:
-    """Whether the process of *thread* ran here, and is gone; False where nobody can tell."""
+def is_dead(claimant: str) -> bool:
+    """Whether the process of *claimant* ran here, and is gone; False where nobody can tell."""
     try:
-        machine, pid, started_at = thread.split(":")[:3]
+        machine, pid, started_at = claimant.split(":")[:3]
         if machine != _machine(os.getpid()):
             return False
     except (OSError, ValueError):

@@ -26,6 +26,7 @@ from .ledger.patience import patiently
 from .ledger.pausing import paused
 from .ledger.turns import HeldError
 from .models import Outcome
+from .processes import new_claimant
 from .results import (
     EXPIRED,
     Result,
@@ -190,20 +191,21 @@ def _claim(
     if not patiently(paused, using).isdisjoint(receiver.names):
         _wait(delivery)
         return None
+    claimant = new_claimant()
     if isinstance(delivery, Envelope):
         claimed = patiently(
-            lambda: claims.claim(delivery, text, worker=worker),
+            lambda: claims.claim(delivery, text, worker=worker, claimant=claimant),
             using,
-            found=lambda: claims.own_claim(delivery, text, worker=worker),
+            found=lambda: claims.own_claim(delivery, text, worker=worker, claimant=claimant),
         )
         if claimed is None:
             _bury(delivery.id)
         return claimed
     try:
         return patiently(
-            lambda: claims.claim_stored(delivery, worker=worker),
+            lambda: claims.claim_stored(delivery, worker=worker, claimant=claimant),
             delivery.using,
-            found=lambda: claims.own_claim_stored(delivery, worker=worker),
+            found=lambda: claims.own_claim_stored(delivery, claimant=claimant),
         )
     except HeldError:
         due.give_back([delivery.id], delivery.using, wait=PAUSE)

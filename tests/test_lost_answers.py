@@ -12,12 +12,12 @@ from django.dispatch import Signal
 
 from async_signals import Retry, operations, registry, robust
 from async_signals.ids import new_id
-from async_signals.ledger import due
+from async_signals.ledger import claims, due
 from async_signals.ledger.deaths import take_dead_claims
 from async_signals.models import Attempt, Claim, Delivery
 from async_signals.signals import delivery_failed, delivery_succeeded
 from async_signals.stats import Filter
-from async_signals.wire.envelope import Reference, pack
+from async_signals.wire.envelope import Reference, dump, pack
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -226,6 +226,19 @@ class TestClaim:
         assert server.calls == 1
         row.refresh_from_db()
         assert (row.state, row.epoch, row.deaths) == ("succeeded", 1, 0)
+
+    def test_what_this_process_had_claimed_before_is_not_run(
+        self, send, sent, ledger, server
+    ) -> None:
+        """No result of it could be recorded: it has to wait for the lease, whatever it had done."""
+        server.is_down = False
+        name, wire = send()
+        claims.claim(sent[0], dump(sent[0]), worker="w@test/1")
+
+        with answer_lost(ledger, "INSERT"):
+            assert run(name, wire) == ["skipped"]
+
+        assert server.calls == 0
 
     def test_another_worker_does_not_run_it(self, send, ledger, server) -> None:
         """Who has not claimed it himself has to wait for the lease, as ever."""

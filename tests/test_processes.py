@@ -13,13 +13,13 @@ from django.dispatch import Signal
 from async_signals import robust
 from async_signals.ids import new_id
 from async_signals.models import Delivery
-from async_signals.processes import is_dead, this_thread
+from async_signals.processes import is_dead, new_claimant
 from async_signals.wire.envelope import pack
 
-pytestmark = pytest.mark.skipif(not this_thread(), reason="only Linux says which process it was")
+pytestmark = pytest.mark.skipif(not new_claimant(), reason="only Linux says which process it was")
 
 done = Signal()
-SAY = "from async_signals.processes import this_thread as p; print(p(), flush=True); input()"
+SAY = "from async_signals.processes import new_claimant as p; print(p(), flush=True); input()"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def hide(monkeypatch):
 def test_one_that_lives_is_not_dead(worker) -> None:
     """Nor is this one."""
     assert not is_dead(worker[1])
-    assert not is_dead(this_thread())
+    assert not is_dead(new_claimant())
 
 
 def test_one_that_was_killed_is_dead(worker, hide) -> None:
@@ -99,7 +99,7 @@ def test_a_duplicate_beside_a_hidden_worker_is_left(connect, sent, hide, ledger)
     results = []
 
     def receive(**kwargs) -> None:
-        hide(this_thread().split(":")[1])
+        hide(new_claimant().split(":")[1])
         results.extend(robust.run(pack(sent), name=name, worker="other@test/2"))
 
     name = f"tests.processes.{new_id()}"

@@ -17,7 +17,7 @@ from django.db.models import F
 
 from ..conf import get_settings
 from ..models import Claim, Delivery, State
-from ..processes import is_dead, this_thread
+from ..processes import is_dead, new_claimant
 from ..wire.envelope import Envelope, load, unbundled
 from . import alias
 from .clock import Now
@@ -69,9 +69,15 @@ class Run:
         return self.retried_at or self.envelope.sent_at
 
 
-def claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
+def claim(envelope: Envelope, text: str, *, worker: str, claimant: str = "") -> Run | None:
     """
     Claim a delivery that travelled whole; None: it was claimed before.
+
+    Args:
+        envelope: The delivery.
+        text: As the ledger keeps it.
+        worker: Who runs it, for people.
+        claimant: By which ``own_claim()`` knows this claim again.
 
     Raises:
         DatabaseError: The ledger cannot be reached: nothing is known of the delivery.
@@ -83,7 +89,7 @@ def claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
         envelope.id,
         receiver=envelope.receiver,
         worker=worker,
-        process=this_thread(),
+        process=claimant or new_claimant(),
         envelope=text,
         connection=connection,
     )
@@ -92,17 +98,22 @@ def claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
     return Run(envelope=envelope, text=text, using=using, worker=worker)
 
 
-def own_claim(envelope: Envelope, text: str, *, worker: str) -> Run | None:
-    """Return what ``claim()`` would, if this thread has claimed it, and the answer was lost."""
+def own_claim(envelope: Envelope, text: str, *, worker: str, claimant: str) -> Run | None:
+    """Return what ``claim()`` would have, if it was made and only its answer was lost."""
     using = alias()
-    if not held_claims(envelope.id, using).filter(**_by_this_thread(worker)).exists():
+    if not claimant or not held_claims(envelope.id, using).filter(process=claimant).exists():
         return None
     return Run(envelope=envelope, text=text, using=using, worker=worker)
 
 
-def claim_stored(reference: Reference, *, worker: str) -> Run | None:
+def claim_stored(reference: Reference, *, worker: str, claimant: str = "") -> Run | None:
     """
     Claim a delivery that is in the ledger; None: it is not to be run for this message.
+
+    Args:
+        reference: The delivery.
+        worker: As for ``claim()``.
+        claimant: As for ``claim()``.
 
     Raises:
         DatabaseError: As ``claim()``.
@@ -110,31 +121,23 @@ def claim_stored(reference: Reference, *, worker: str) -> Run | None:
         HeldError: Another one has to be done first.
     """
     if not reference.ordered:
-        return _run_of(reference) if _claimed(reference, worker) else None
+        return _run_of(reference) if _claimed(reference, worker, claimant) else None
     with transaction.atomic(using=reference.using):
-        if not _claimed(reference, worker):
+        if not _claimed(reference, worker, claimant):
             return None
         take(reference.id, reference.using)
     return _run_of(reference)
 
 
-def own_claim_stored(reference: Reference, *, worker: str) -> Run | None:
-    """Return what ``claim_stored()`` would, if this thread has claimed it and was not told."""
+def own_claim_stored(reference: Reference, *, claimant: str) -> Run | None:
+    """Return what ``claim_stored()`` would have, if only its answer was lost."""
     rows = Delivery._base_manager.using(reference.using).filter(
-        pk=reference.id,
-        state=State.RUNNING,
-        epoch=reference.epoch + 1,
-        **_by_this_thread(worker),
+        pk=reference.id, state=State.RUNNING, epoch=reference.epoch + 1, process=claimant
     )
-    return _run_of(reference) if rows.exists() else None
+    return _run_of(reference) if claimant and rows.exists() else None
 
 
-def _by_this_thread(worker: str) -> dict[str, str]:
-    """Return the conditions on a claim of this thread, which runs one delivery at a time."""
-    return {"process": this_thread() or "nobody can tell", "worker": worker[:255]}
-
-
-def _claimed(reference: Reference, worker: str) -> bool:
+def _claimed(reference: Reference, worker: str, claimant: str) -> bool:
     rows = Delivery._base_manager.using(reference.using).filter(pk=reference.id)
     claimed = rows.filter(epoch=reference.epoch, state__in=(State.PENDING, State.PUBLISHED)).update(
         state=State.RUNNING,
@@ -143,7 +146,7 @@ def _claimed(reference: Reference, worker: str) -> bool:
         due_at=lease_end(),
         started_at=Now(),
         worker=worker,
-        process=this_thread(),
+        process=claimant or new_claimant(),
     )
     return bool(claimed)
 

@@ -48,19 +48,19 @@ def no_claim(patch: Patch) -> None:
     from async_signals.ledger import claims
     from async_signals.models import Delivery, State
 
-    def claim(envelope, text, *, worker):
+    def claim(envelope, text, *, worker, claimant=""):
         using = claims.alias()
         claims.insert_claim(
             envelope.id,
             receiver=envelope.receiver,
             worker=worker,
-            process=claims.this_thread(),
+            process=claimant,
             envelope=text,
             connection=claims.connections[using],
         )
         return claims.Run(envelope=envelope, text=text, using=using, worker=worker)
 
-    def claim_stored(reference, *, worker):
+    def claim_stored(reference, *, worker, claimant=""):
         rows = Delivery.objects.using(reference.using).filter(pk=reference.id)
         there = rows.update(
             state=State.RUNNING,
