@@ -645,7 +645,7 @@ class TestDeliveries:
     def retry(self, alias: str, name: str, raises: Exception | None, *ids: str) -> None:
         """Let a person retry, and run what is due with what it is to raise."""
         self.raises = raises
-        operations.retry(Filter(receiver=name, ids=ids), by="ana")
+        operations.retry(Filter(receiver=name, ids=ids or None), by="ana")
         work(alias, name)
 
     def test_another_kind_meanwhile(self, ledger, receiver, send) -> None:

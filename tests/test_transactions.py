@@ -15,6 +15,7 @@ from django.db import connections, transaction
 from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.test import Client, TestCase, TransactionTestCase
+from django.utils.functional import SimpleLazyObject
 
 from async_signals import MessageTooLargeError, testing
 from async_signals.ids import new_id
@@ -219,8 +220,9 @@ class TestAliases:
 
         with transaction.atomic(using="default"):
             signal.send(sender=None, article=article, n=2)
+            signal.send(sender=None, article=SimpleLazyObject(lambda: article), n=3)
             assert sent == []
-        assert numbers(sent) == [2]
+        assert numbers(sent) == [2, 3]
 
     def test_the_option_decides_before_all(self, connect, sent) -> None:
         """``using=`` names the database whose commit counts."""

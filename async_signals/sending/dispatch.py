@@ -118,5 +118,5 @@ def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:
     for value in (named.get("instance"), *sent):
         if isinstance(value, Model) and value._state.db is not None:
             # Where it was read may be a replica, which no commit of the sender's reaches.
-            return router.db_for_write(type(value), instance=value)
+            return router.db_for_write(value.__class__, instance=value)  # A lazy one is a proxy.
     return DEFAULT_DB_ALIAS
