@@ -145,7 +145,8 @@ class TestFullDisk:
         rows = Delivery.objects.using("default").filter(state="succeeded")
         wait_until(rows.exists, timeout=scaled(30, 120), what="its success")
         tally = run.tally()
-        assert (tally.committed, tally.lost, tally.twice) == (1, 0, 1)
+        # What the first run wrote into the database is undone with it, where effects are had once.
+        assert (tally.committed, tally.lost, tally.twice) == (1, 0, 0 if mode == "once" else 1)
         if mode == "robust":  # The row of what is durable may have had the room.
             first = Attempt.objects.using("default").order_by("number").first()
             assert first.outcome == "died"
