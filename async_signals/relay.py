@@ -183,12 +183,19 @@ class Relay:
     def _part(self, stop: threading.Event) -> None:
         """Let other threads serve all databases but the first, and ask them for their tables."""
         for using in self._find(elsewhere, "find the other ledgers"):
-            if using not in self._others:
-                name = f"async_signals-relay-{using}"
-                other = Relay(only=using)
-                thread = threading.Thread(target=other.run, args=(stop,), name=name, daemon=True)
-                self._others[using] = other, thread
+            other, thread = self._others.get(using, (Relay(only=using), None))
+            if thread is not None and thread.is_alive():
+                continue
+            what = f"start a thread for {using!r}"
+            name = f"async_signals-relay-{using}"
+            thread = threading.Thread(target=other.run, args=(stop,), name=name, daemon=True)
+            try:
                 thread.start()
+            except RuntimeError as exc:  # There are as many as the system lets this process have.
+                self._tell(what, exc)
+                continue
+            self._forget(what)
+            self._others[using] = other, thread
 
     def _join(self) -> None:
         """Wait for the other threads to finish their batches, and count what they have done."""

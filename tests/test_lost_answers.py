@@ -227,6 +227,28 @@ class TestClaim:
         row.refresh_from_db()
         assert (row.state, row.epoch, row.deaths) == ("succeeded", 1, 0)
 
+    def test_a_claim_whose_lease_is_over_is_not_run(self, send, ledger, server) -> None:
+        """It took so long to learn of it that another worker may have the delivery."""
+        server.is_down = False
+        name, wire = send()
+        lost = []
+
+        def late(execute, sql, params, many, context):
+            result = execute(sql, params, many, context)
+            if sql.startswith("INSERT") and not lost:
+                lost.append(sql)
+                Claim.objects.using(ledger).update(expires_at=LONG_AGO)
+                msg = "server closed the connection unexpectedly"
+                raise OperationalError(msg)
+            return result
+
+        with connections[ledger].execute_wrapper(late):
+            assert run(name, wire) == ["skipped"]
+
+        assert lost
+        assert server.calls == 0
+        assert [death.is_final for death in take_dead_claims(ledger, limit=10)] == [False]
+
     def test_what_this_process_had_claimed_before_is_not_run(
         self, send, sent, ledger, server
     ) -> None:

@@ -148,6 +148,27 @@ def test_the_thread_lives(published, waiting, monkeypatch) -> None:
     assert failed.is_set()
 
 
+def test_a_thread_that_cannot_be_started_stops_nothing(
+    published, waiting, ledger, monkeypatch, caplog
+) -> None:
+    """Where the system lets the process have no more, the first database is served all the same."""
+    waiting()
+    stop = threading.Event()
+
+    def publish(messages):
+        stop.set()
+        return []
+
+    monkeypatch.setattr(relay, "publish", publish)
+    monkeypatch.setattr(relay, "elsewhere", lambda: ["other"])
+    monkeypatch.setattr(
+        relay.threading.Thread, "start", raiser(RuntimeError("can't start new thread"))
+    )
+    relay.run(stop)
+    assert stop.is_set()
+    assert caplog.text.count("start a thread for 'other'") == 1
+
+
 @pytest.mark.parametrize("exc", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), OSError("x")])
 def test_the_spool_stops_nothing(published, waiting, monkeypatch, caplog, exc) -> None:
     """Where it cannot be emptied, what is due is published all the same."""

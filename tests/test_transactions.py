@@ -224,6 +224,16 @@ class TestAliases:
             assert sent == []
         assert numbers(sent) == [2, 3]
 
+    def test_an_open_transaction_decides_before_routers(self, receive, sent, settings) -> None:
+        """Who writes elsewhere than the routers say has said so."""
+        settings.DATABASE_ROUTERS = ["tests.testproject.routers.ReadsFromReplica"]
+        with contextlib.suppress(Undo), transaction.atomic(using="other"):
+            article = Article(title="a")
+            article.save(using="other")
+            signal.send(sender=None, article=article, n=1)
+            raise Undo
+        assert sent == []
+
     def test_the_option_decides_before_all(self, connect, sent) -> None:
         """``using=`` names the database whose commit counts."""
 

@@ -99,9 +99,14 @@ def claim(envelope: Envelope, text: str, *, worker: str, claimant: str = "") -> 
 
 
 def own_claim(envelope: Envelope, text: str, *, worker: str, claimant: str) -> Run | None:
-    """Return what ``claim()`` would have, if it was made and only its answer was lost."""
+    """
+    Return what ``claim()`` would have, if it was made and only its answer was lost.
+
+    To learn of that may have taken as long as the lease: who is late does not have it any more.
+    """
     using = alias()
-    if not claimant or not held_claims(envelope.id, using).filter(process=claimant).exists():
+    rows = held_claims(envelope.id, using).filter(process=claimant, expires_at__gt=Now())
+    if not claimant or not rows.update(expires_at=lease_end()):
         return None
     return Run(envelope=envelope, text=text, using=using, worker=worker)
 
@@ -130,11 +135,12 @@ def claim_stored(reference: Reference, *, worker: str, claimant: str = "") -> Ru
 
 
 def own_claim_stored(reference: Reference, *, claimant: str) -> Run | None:
-    """Return what ``claim_stored()`` would have, if only its answer was lost."""
+    """Return what ``claim_stored()`` would have, as ``own_claim()`` does."""
     rows = Delivery._base_manager.using(reference.using).filter(
         pk=reference.id, state=State.RUNNING, epoch=reference.epoch + 1, process=claimant
     )
-    return _run_of(reference) if claimant and rows.exists() else None
+    is_held = claimant and rows.filter(due_at__gt=Now()).update(due_at=lease_end())
+    return _run_of(reference) if is_held else None
 
 
 def _claimed(reference: Reference, worker: str, claimant: str) -> bool:

@@ -71,8 +71,9 @@ def _renew_all(using: str) -> None:
             interval = get_settings().lease / 3
         pause.wait(interval)
         with unforked():
-            for run in [each for each in _running.values() if each.using == using]:
-                _renew(run)
+            for run in list(_running.values()):  # A copy: other threads begin and end.
+                if run.using == using:
+                    _renew(run)
             connections.close_all()  # This thread's own.
 
 

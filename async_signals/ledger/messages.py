@@ -64,21 +64,33 @@ def message_of(exc: BaseException, mask: Mask, *, of_database: bool) -> str:
     text = text[:_MAX_READ]
     if of_database:
         text = _ABOUT_DATA.sub("", text).rstrip() + "\n"
-        for before, behind in _QUOTED_DATA:
-            text = _without_data(text, before, behind, is_cut=is_cut)
+        text = _without(text, _quoted(text, is_cut=is_cut))
     masked = mask.text(text.strip())
     # The beginning of a secret may stand where the text was cut.
     return masked[: -mask.reach] if is_cut and mask.reach else masked
 
 
-def _without_data(text: str, before: str, behind: tuple[str, ...], *, is_cut: bool) -> str:
-    begin = text.find(before)
-    if begin < 0:
-        return text
-    begin += len(before)
-    # What ends the data may have stood where the text was cut.
-    end = len(text) if is_cut else max(text.rfind(each, begin) for each in behind)
-    return text if end < 0 else f"{text[: begin - 1]}{MASKED}{text[end + 1 :]}"
+def _quoted(text: str, *, is_cut: bool) -> list[tuple[int, int]]:
+    """Return where data begins and ends, for each of ``_QUOTED_DATA``; they may overlap."""
+    found = []
+    for before, behind in _QUOTED_DATA:
+        begin = text.find(before) + len(before)
+        if begin < len(before):
+            continue
+        # What ends the data may have stood where the text was cut.
+        end = len(text) if is_cut else max(text.rfind(each, begin) for each in behind)
+        if end >= 0:
+            found.append((begin - 1, end + 1))
+    return sorted(found)
+
+
+def _without(text: str, regions: list[tuple[int, int]]) -> str:
+    pieces, at = [], 0
+    for begin, end in regions:
+        if begin >= at:
+            pieces += [text[at:begin], MASKED]
+        at = max(at, end)
+    return "".join([*pieces, text[at:]])
 
 
 def cut(text: str, size: int) -> str:

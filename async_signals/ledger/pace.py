@@ -36,7 +36,8 @@ def without_waiting(rows: list[Any], spacing: Callable[[str], float], using: str
     Return *rows*, which are due and locked, without those that wait for their receiver's rate.
 
     These are due again a minute after the time that the line before them takes at that rate, and
-    in half an hour where that is more than an hour.
+    in half an hour where that is more than an hour; or, behind all that is read of the line, after
+    the time that this takes.
 
     Args:
         rows: Of deliveries, published or not.
@@ -75,5 +76,6 @@ def _put_off(receiver: str, pks: list[uuid.UUID], seconds: float, using: str) ->
     if near:
         Delivery._base_manager.using(using).bulk_update(near, ["due_at"])
     if far:  # Half: they are not to come back when they are the first, and about to run.
-        rows.filter(pk__in=far).update(due_at=Now() + dt.timedelta(seconds=longest / 2))
+        wait = min(longest / 2, REPUBLISH + length * seconds)
+        rows.filter(pk__in=far).update(due_at=Now() + dt.timedelta(seconds=wait))
     return waiting

@@ -105,8 +105,8 @@ def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:
     """
     Return the alias whose commit an event waits for.
 
-    It is the receiver's ``using``; else the signal's own, else that to which the instance that it
-    carries is written, else the default.
+    It is the receiver's ``using``; else the signal's own, else that of the instance that it carries
+    if a transaction is open there, or else to which that is written; else the default.
     """
     if receiver.options.using is not None:
         return receiver.options.using
@@ -117,6 +117,8 @@ def alias_of(receiver: Receiver, named: Mapping[str, object]) -> str:
     sent = (value for name, value in named.items() if name not in receiver.options.exclude)
     for value in (named.get("instance"), *sent):
         if isinstance(value, Model) and value._state.db is not None:
+            if connections[value._state.db].in_atomic_block:
+                return value._state.db
             # Where it was read may be a replica, which no commit of the sender's reaches.
             return router.db_for_write(value.__class__, instance=value)  # A lazy one is a proxy.
     return DEFAULT_DB_ALIAS

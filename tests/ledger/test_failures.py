@@ -478,6 +478,12 @@ class TestDatabaseErrors:
                 "invalid input for type integer: ••••\nx",
             ),
             ("Duplicate entry 'a", "Duplicate entry 'a"),
+            # A value that looks like what stands before, or behind, another one.
+            ('Key (a) is bad: "x) is secret"', "Key ••••"),
+            (
+                'invalid input for type integer: "secret Key (x"\nHINT:  The value (of a) is bad.',
+                "invalid input for type integer: •••• is bad.",
+            ),
         ],
     )
     def test_messages(self, message, expected) -> None:
