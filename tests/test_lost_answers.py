@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from typing import TYPE_CHECKING
 
 import pytest
 from django.core import mail
@@ -18,6 +19,9 @@ from async_signals.models import Attempt, Claim, Delivery
 from async_signals.signals import delivery_failed, delivery_succeeded
 from async_signals.stats import Filter
 from async_signals.wire.envelope import Reference, dump, pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -89,7 +93,8 @@ def relay(using):
 class Losing:
     """Loses one answer of a database: of a commit, or of a statement that is committed itself."""
 
-    def __init__(self, using: str, start: str) -> None:
+    def __init__(self, using: str, start: str, meanwhile: Callable[[], object]) -> None:
+        self.meanwhile = meanwhile
         self.connection = connections[using]
         self.start = start  #: Of the statement; "" for a commit.
         self.lost = 0
@@ -108,14 +113,19 @@ class Losing:
     def _lose_one(self) -> None:
         if not self.lost:
             self.lost += 1
+            self.meanwhile()
             msg = "server closed the connection unexpectedly"
             raise OperationalError(msg)
 
 
 @contextlib.contextmanager
-def answer_lost(using: str, start: str = ""):
-    """Let the answer to the first statement with this *start*, or to the first commit, be lost."""
-    losing = Losing(using, start)
+def answer_lost(using: str, start: str = "", *, meanwhile: Callable[[], object] = lambda: None):
+    """
+    Let the answer to the first statement with this *start*, or to the first commit, be lost.
+
+    What happens until that is noticed is *meanwhile*.
+    """
+    losing = Losing(using, start, meanwhile)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(losing.connection, "_commit", losing.commit, raising=False)
         with losing.connection.execute_wrapper(losing.statement):
@@ -231,21 +241,13 @@ class TestClaim:
         """It took so long to learn of it that another worker may have the delivery."""
         server.is_down = False
         name, wire = send()
-        lost = []
 
-        def late(execute, sql, params, many, context):
-            result = execute(sql, params, many, context)
-            if sql.startswith("INSERT") and not lost:
-                lost.append(sql)
-                Claim.objects.using(ledger).update(expires_at=LONG_AGO)
-                msg = "server closed the connection unexpectedly"
-                raise OperationalError(msg)
-            return result
+        def time_passes():
+            Claim.objects.using(ledger).update(expires_at=LONG_AGO)
 
-        with connections[ledger].execute_wrapper(late):
+        with answer_lost(ledger, "INSERT", meanwhile=time_passes):
             assert run(name, wire) == ["skipped"]
 
-        assert lost
         assert server.calls == 0
         assert [death.is_final for death in take_dead_claims(ledger, limit=10)] == [False]
 
@@ -266,21 +268,13 @@ class TestClaim:
         """Who has not claimed it himself has to wait for the lease, as ever."""
         server.is_down = False
         name, wire = send()
-        calls = []
 
-        def claimed_elsewhere(execute, sql, params, many, context):
-            result = execute(sql, params, many, context)
-            if sql.startswith("INSERT") and not calls:
-                calls.append(sql)
-                Claim.objects.using(ledger).update(process="elsewhere:1:2:3")
-                msg = "server closed the connection unexpectedly"
-                raise OperationalError(msg)
-            return result
+        def it_is_anothers():
+            Claim.objects.using(ledger).update(process="elsewhere:1:2:3")
 
-        with connections[ledger].execute_wrapper(claimed_elsewhere):
+        with answer_lost(ledger, "INSERT", meanwhile=it_is_anothers):
             assert run(name, wire) == ["skipped"]
 
-        assert calls
         assert server.calls == 0
 
 

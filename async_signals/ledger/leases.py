@@ -45,9 +45,8 @@ def kept(run: Run) -> Iterator[None]:
 
 _running: dict[int, Run] = {}
 _lock = threading.Lock()
-_threads: dict[
-    str, tuple[int, threading.Thread]
-] = {}  #: By alias, with its process: a fork has none.
+#: By alias, each with its process: a fork has none.
+_threads: dict[str, tuple[int, threading.Thread]] = {}
 
 
 def _ensure_thread(using: str) -> None:

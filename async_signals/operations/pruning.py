@@ -36,9 +36,8 @@ def prune(
     Delete successes, discarded deliveries, receipts and records whose time is over.
 
     Failed deliveries are kept, however old, and what people did to a delivery as long as itself.
-    It deletes in batches, writes down how many together
-    with each, and no item for each delivery; where there was nothing to delete, the operation is
-    returned but not stored.
+    It deletes in batches, writes down how many together with each, and no item for each delivery;
+    where there was nothing to delete, the operation is returned but not stored.
 
     Args:
         older_than: How long a delivery must be done; None: ``KEEP_SUCCEEDED`` for successes,
