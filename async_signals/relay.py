@@ -183,9 +183,10 @@ class Relay:
     def _part(self, stop: threading.Event) -> None:
         """Let other threads serve all databases but the first, and ask them for their tables."""
         for using in self._find(elsewhere, "find the other ledgers"):
-            other, thread = self._others.get(using, (Relay(only=using), None))
-            if thread is not None and thread.is_alive():
+            known = self._others.get(using)
+            if known is not None and known[1].is_alive():
                 continue
+            other = Relay(only=using) if known is None else known[0]
             what = f"start a thread for {using!r}"
             name = f"async_signals-relay-{using}"
             thread = threading.Thread(target=other.run, args=(stop,), name=name, daemon=True)
