@@ -44,7 +44,7 @@ class TestLimits:
             {"task": {"soft_time_limit": 60}},
             {"worker": {"time_limit": 60}},
             {"worker": {"soft_time_limit": 60}},
-            {"rate": object()},
+            {"rate": "a bucket"},
         ],
         ids=str,
     )
