@@ -29,7 +29,7 @@ from .options import Options
 from .sending.changes import Save, track
 from .sending.coalescing import subject_of
 from .sending.dispatch import alias_of, dispatch
-from .sending.event import Draft, current_event
+from .sending.event import Draft, current_event, introduce
 from .sending.muting import is_muted
 from .sending.order import order_key
 from .sending.recursion import check_recursion
@@ -134,6 +134,7 @@ def connect(
             else:
                 is_open = each_sender is None
                 connection = _Connection(registered, receiver, rule, is_open=is_open, strongly=True)
+            introduce(connection, each_signal, each_sender)
             connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
@@ -159,6 +160,7 @@ class _Connection:
     ) -> None:
         self.receiver = receiver
         self.is_open = is_open  #: To every sender.
+        self.is_alone = True  #: Until another one is introduced to it.
         self.rule = rule  #: The signal's.
         self.path: str | None = None  #: What the signal is called; known once it was sent.
         #: The model that sent last, and its JSON: a model is always written the same.
@@ -222,7 +224,9 @@ class _Connection:
         if cause is not None:
             check_recursion(receiver.name, cause)
         encoded = self._encode(named)
-        sent_by = self._encode_sender(sender)
+        model, sent_by = self._model
+        if sender is not model:
+            sent_by = self._encode_sender(sender)
         path = self.path = self.path or receiver.signal_path(signal)
         alias = alias_of(receiver, named)
         stored = alias if options.durable else None
@@ -239,11 +243,9 @@ class _Connection:
     def _encode_sender(self, sender: object) -> Any:
         if "sender" in self.left_out:
             return None
-        model, encoded = self._model
-        if model is None or sender is not model:
-            encoded = self._encode({"sender": sender})["sender"]
-            if type(sender) is ModelBase:
-                self._model = sender, encoded
+        encoded = self._encode({"sender": sender})["sender"]
+        if type(sender) is ModelBase:
+            self._model = sender, encoded
         return encoded
 
     def _encode(self, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -175,12 +175,16 @@ class TestSending:
         assert sum(sizes(alias)) == 2 * MANY
         assert max(len(row.envelope) for row in rows(alias)) <= bundling.MOST_TEXT + 100
 
-    def test_half_a_megabyte_also_when_it_is_unpacked(self, alias, receive, published) -> None:
+    @pytest.mark.parametrize("long", ["texts", "names"])
+    def test_half_a_megabyte_also_when_it_is_unpacked(
+        self, alias, receive, published, long
+    ) -> None:
         """What is the same in all of them is written once, and counted for each."""
         texts = {f"text_{n}": str(n) * 100 for n in range(10, 35)}
         with transaction.atomic(using=alias):
             for n in range(5 * MANY):
-                done.send(None, using=alias, n=n, **texts)
+                named = texts if long == "texts" else {"x" * 60 + str(i): n for i in range(25)}
+                done.send(None, using=alias, n=n, **named)
 
         for row in rows(alias):
             unpacked = [len(dump(each)) for each in unbundled(row.envelope, row.size)]

@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from celery.signals import after_task_publish
 from django.core import checks
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 from django.db.models.functions import Now
 from django.db.models.signals import post_save
@@ -226,6 +227,20 @@ class TestTransaction:
         async_to_sync(send_all)()
 
         assert numbers(alias) == [1]
+
+    def test_a_coroutine_is_not_in_the_block_around_it(self, alias, receive) -> None:
+        """It has a connection of its own, on which Django writes nothing from a coroutine."""
+
+        async def send_one():
+            send(alias, 2)
+
+        with transaction.atomic(using=alias):
+            send(alias, 1)
+            with pytest.raises(SynchronousOnlyOperation):
+                asyncio.run(send_one())
+            send(alias, 3)
+
+        assert numbers(alias) == [1, 3]
 
     def test_manual_transactions_are_left_to_the_relay(self, alias, receive) -> None:
         """With autocommit off nobody can tell the commit; the row is committed all the same."""

@@ -62,35 +62,41 @@ class TestRoundTrip:
 
 #: Values that are equal and not the same, and texts that are the same object now and then.
 VALUES = st.sampled_from([None, True, False, 1, 0, 1.0, "text", "x" * 1000, ["a"], {"n": 1}])
-KWARGS = st.dictionaries(st.sampled_from("abc"), VALUES)
+MOMENTS = st.integers(0, 4_000_000_000_000_000)
+
+
+def sealed(first, rows) -> str:
+    """Seal *rows*: the id of its event, when it was sent, sender and kwargs of each."""
+    events, sent, senders, arguments = zip(*rows, strict=True)
+    first = first._replace(kwargs=arguments[0])
+    return seal_alike(first, events=events, sent=sent, senders=senders, arguments=arguments)
 
 
 class TestAlike:
     """A line of a bundle: many deliveries, of which what is equal is written once."""
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(
-        st.lists(st.tuples(st.sampled_from(["", "0199-5"]), VALUES, KWARGS), max_size=4),
-        KWARGS,
-        st.integers(0, 4_000_000_000_000_000),
-        st.sampled_from([(None, ()), ("0199-9", ("shop.first",))]),
-    )
-    def test_each_is_read_as_it_was(self, envelope, others, kwargs, sent, caused) -> None:
+    @given(st.data())
+    def test_each_is_read_as_it_was(self, envelope, data) -> None:
         """Whatever some have in common: 1 is not True, and what one lacks it does not get."""
-        cause, chain = caused
-        event_id = new_id()
-        first = envelope._replace(id="", event_id=event_id, kwargs=kwargs, cause=cause, chain=chain)
-        rows = [(event, sent + n, *rest) for n, (event, *rest) in enumerate(others)]
-        read = unbundled(seal_alike(first, rows), 1 + len(rows))
+        names = data.draw(st.lists(st.sampled_from("abc"), unique=True))
+        kwargs = st.fixed_dictionaries(dict.fromkeys(names, VALUES))
+        row = st.tuples(st.sampled_from(["", "0199-5"]), MOMENTS, VALUES, kwargs)
+        cause, chain = data.draw(st.sampled_from([(None, ()), ("0199-9", ("shop.first",))]))
+        first = envelope._replace(id="", event_id=new_id(), cause=cause, chain=chain)
+        rows = [(first.event_id, *row[1:]) for row in [data.draw(row)]] + data.draw(
+            st.lists(row, max_size=4)
+        )
+        read = unbundled(sealed(first, rows), len(rows))
 
-        expected = [first] + [
+        expected = [
             first._replace(
-                event_id=event or id_after(event_id, n),
+                event_id=event or id_after(first.event_id, n),
                 sent=as_sent(at),
                 sender=sender,
                 kwargs=own,
             )
-            for n, (event, at, sender, own) in enumerate(rows, 1)
+            for n, (event, at, sender, own) in enumerate(rows)
         ]
         got = [each._replace(id="") for each in read]
         assert got == expected
@@ -98,39 +104,49 @@ class TestAlike:
 
     def test_what_is_the_same_is_written_once(self, envelope) -> None:
         """Short values only: who reads it makes hardly more of it than is there."""
-        first = envelope._replace(id="", kwargs={"a": True, "b": None, "c": "x" * 101, "n": 0})
-        kwargs = [first.kwargs | {"n": n} for n in range(3)]
-        body = json.loads(seal_alike(first, [("", 5, None, each) for each in kwargs[1:]]))
+        same = {"a": True, "b": None, "c": "x" * 101}
+        body = json.loads(sealed(envelope, [("", n, None, {**same, "n": n}) for n in range(3)]))
 
-        assert body["kwargs"] == {"a": True, "b": None}
-        assert [each["kwargs"] for each in body["deliveries"]] == [
-            {"c": "x" * 101, "n": n} for n in range(3)
-        ]
+        assert body["shared"] == {"a": True, "b": None}
+        assert body["kwargs"] == {"c": ["x" * 101] * 3, "n": [0, 1, 2]}
+        assert (body["sent"], body["events"], body["senders"]) == ([0, 1, 2], [], [])
         assert body["v"] == 2
 
     @pytest.mark.parametrize(
-        "wrong", [{"kwargs": []}, {"kwargs": None}, {"sent_at": True}, {"sent_at": 10**30}]
+        "wrong",
+        [
+            {"kwargs": []},
+            {"kwargs": None},
+            {"kwargs": {"n": "xy"}},
+            {"kwargs": {"n": [1]}},
+            {"kwargs": {"n": {"0": 1, "1": 2}}},
+            {"shared": []},
+            {"shared": None},
+            {"shared": "x"},
+            {"sent": []},
+            {"sent": [True, 1]},
+            {"sent": [1, 10**30]},
+            {"sent": "12"},
+            {"events": [""]},
+            {"events": ["0199-5", ""]},
+            {"events": [None, ""]},
+            {"senders": ["somebody"]},
+            {"payload": 0},
+        ],
     )
     def test_what_is_no_such_line(self, envelope, wrong) -> None:
         """It is refused, as any message that is none."""
-        body = json.loads(seal_alike(envelope._replace(id=""), [("", 5, None, {})]))
-        body["deliveries"][1] |= wrong
+        rows = [(event, 5, None, {"n": 1}) for event in (new_id(), "")]
+        body = json.loads(sealed(envelope._replace(id=""), rows))
 
+        assert len(unbundled(json.dumps(body | {"sent": [5, 6]}), 2)) == 2
         with pytest.raises(EnvelopeError, match="cannot read the stored envelope"):
-            unbundled(json.dumps(body), 2)
-
-    @pytest.mark.parametrize("shared", [None, [], "x"])
-    def test_what_is_shared_has_names(self, envelope, shared) -> None:
-        """As above."""
-        body = json.loads(seal_alike(envelope._replace(id=""), [("", 5, None, {})]))
-
-        with pytest.raises(EnvelopeError, match="cannot read the stored envelope"):
-            unbundled(json.dumps(body | {"kwargs": shared}), 2)
+            unbundled(json.dumps(body | wrong), 2)
 
     def test_it_does_not_travel(self, envelope) -> None:
         """Only the ledger has such: what little of it stands for much is nobody else's to write."""
         with pytest.raises(FutureEnvelopeError):
-            unpack(sign(seal_alike(envelope, [])))
+            unpack(sign(sealed(envelope, [("", 5, None, {"number": 1})])))
 
 
 class TestRefused:

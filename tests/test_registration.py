@@ -7,6 +7,7 @@ import functools
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db.models.signals import post_save
 from django.dispatch import Signal
 
 from async_signals import (
@@ -18,6 +19,7 @@ from async_signals import (
     muted,
     registry,
 )
+from tests.testapp.models import Tag
 
 HERE = __file__
 
@@ -298,6 +300,32 @@ class TestCurrentDelivery:
         assert got[0].event_id == got[1].event_id != got[2].event_id == got[3].event_id
         assert {delivery.attempt for delivery in got} == {1}
         assert current_delivery() is None
+
+    @pytest.mark.parametrize(
+        ("earlier", "later"),
+        [(None, None), (Tag, Tag), (None, Tag), (Tag, None), (Tag, "testapp.Tag")],
+    )
+    def test_one_that_is_connected_later_shares_it(
+        self, connect, inline, db, earlier, later
+    ) -> None:
+        """Whoever was alone until then, with whatever senders."""
+        got = []
+
+        def first(**kwargs) -> None:
+            got.append(current_delivery())
+
+        def second(**kwargs) -> None:
+            got.append(current_delivery())
+
+        connect(post_save, first, sender=earlier, on_commit=False)
+        Tag.objects.create(name="of the first alone")
+        connect(post_save, second, sender=later, on_commit=False)
+        Tag.objects.create(name="of both")
+        Tag.objects.create(name="of both, too")
+
+        events = [delivery.event_id for delivery in got]
+        assert events[1:] == [events[1], events[1], events[3], events[3]]
+        assert len(set(events)) == 3
 
     def test_an_event_sent_in_between_is_another(self, connect, inline, db) -> None:
         """A plain receiver that sends an event of its own does not tear the outer one apart."""

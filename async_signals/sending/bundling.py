@@ -8,19 +8,22 @@ outside of anybody's request.
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
 
 from ..conf import get_settings
 from ..wire.envelope import APART, bundled, seal, seal_alike
 from ..wire.message import Message
-from .event import Draft
+from .event import Draft, ids_if_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
 
-    from ..options import Options
+    from ..registry import Receiver
     from .coalescing import Part
+
+    Kind: TypeAlias = tuple[Receiver, str | None]  #: A receiver, and the path of a signal.
 
 __all__ = ["FEW", "are_many", "bundle", "seal_together"]
 
@@ -47,93 +50,94 @@ def bundle(parts: Sequence[Part]) -> list[Part]:
     Args:
         parts: Durable messages of one transaction; some may be bundles already.
     """
-    return _merged(parts, _joined)
+    kinds: defaultdict[Kind, dict[int, Message]] = defaultdict(dict)
+    for place, (message, _) in enumerate(parts):
+        if message.order is None:
+            kinds[message.receiver, message.signal][place] = message
+    merged: dict[int, Part | None] = dict(enumerate(parts))
+    for kind, messages in kinds.items():
+        if _are_bundled(kind, sum([message.size for message in messages.values()])):
+            sealed = {place: message for place, message in messages.items() if message.sealed}
+            for some in _portions(sealed):
+                if len(some) > 1:
+                    _merge(merged, some, bundled(message.sealed for message in some.values()))
+    return [part for part in merged.values() if part is not None]
 
 
 def seal_together(parts: Sequence[Part]) -> list[Part]:
     """
     Let bundles stand for what is not sealed, each of at most a hundred, written as one text.
 
-    That takes half as long as to write a text of each. Of large ones a text has fewer.
+    That is a fraction of the work of a text for each. Of large ones a text has fewer.
     """
-    return _merged(parts, _sealed)
-
-
-def _merged(
-    parts: Sequence[Part],
-    texts_of: Callable[[Sequence[int], Sequence[Part]], Iterator[tuple[Sequence[int], str]]],
-) -> list[Part]:
+    sizes: Counter[Kind] = Counter()
+    alike: defaultdict[tuple[Any, ...], dict[int, Draft]] = defaultdict(dict)
+    for place, (message, _) in enumerate(parts):
+        if message.sealed or type(message) is not Draft:
+            sizes[message.receiver, message.signal] += message.size
+        elif message.order is None:
+            names = message.kwargs
+            alike[message.receiver, message.signal, id(message.cause), *names][place] = message
+    for (receiver, signal, *_), drafts in alike.items():
+        sizes[receiver, signal] += len(drafts)
     merged: dict[int, Part | None] = dict(enumerate(parts))
-    for places in _kinds(parts):
-        for some, text in texts_of(places, parts):
-            merged |= dict.fromkeys(some)
-            merged[some[0]] = Message.bundle([parts[place][0] for place in some], text), None
+    for (receiver, signal, *_), drafts in alike.items():
+        if _are_bundled((receiver, signal), sizes[receiver, signal]):
+            for some, text in _written(drafts):
+                _merge(merged, some, text)
     return [part for part in merged.values() if part is not None]
 
 
-def _kinds(parts: Sequence[Part]) -> Iterator[list[int]]:
-    """Yield the places of those, many each, that one bundle may stand for."""
-    kinds: dict[Hashable, list[int]] = {}
-    for place, (message, _) in enumerate(parts):
-        if message.order is None:
-            kinds.setdefault((message.receiver.name, message.signal), []).append(place)
-    for places in kinds.values():
-        messages = [parts[place][0] for place in places]
-        is_many = sum([each.size for each in messages]) > FEW
-        if is_many and _can_be_unpacked(messages[0].receiver.options):
-            yield places
+def _merge(merged: dict[int, Part | None], some: Mapping[int, Message], text: str) -> None:
+    """Put a bundle of *some*, by their places, at the place of the first."""
+    merged |= dict.fromkeys(some)
+    merged[next(iter(some))] = Message.bundle([*some.values()], text), None
 
 
-def _joined(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequence[int], str]]:
-    sealed = [place for place in places if parts[place][0].is_sealed]
-    for portion in _portions(sealed, parts):
-        if len(portion) > 1:
-            yield portion, bundled(parts[place][0].text for place in portion)
-
-
-def _sealed(places: Sequence[int], parts: Sequence[Part]) -> Iterator[tuple[Sequence[int], str]]:
-    # Where all of them are no more than one may be, none is too large, by itself neither.
-    most = min(get_settings().max_message_size, MOST_TEXT) - APART
-    drafts = {
-        place: draft
-        for place in places
-        if type(draft := parts[place][0]) is Draft and not draft.is_sealed
-    }
-    for _, run in itertools.groupby(drafts, key=lambda place: id(drafts[place].cause)):
-        unsealed = list(run)
-        while len(unsealed) > 1:
-            # The first lends its event to the row of the bundle. As large as it is are most.
-            first = drafts[unsealed[0]].envelopes[0]._replace(id="")
-            number = max(1, min(FEW, most // len(seal([first]))))
-            some, unsealed = unsealed[:number], unsealed[number:]
-            if number > 1:
-                others = [
-                    (each.event.id_if_shared, each.event.sent, each.sender, each.kwargs)
-                    for each in map(drafts.__getitem__, some[1:])
-                ]
-                text = seal_alike(first, others)
-                if len(text) <= most:
-                    yield some, text
-
-
-def _can_be_unpacked(options: Options) -> bool:
-    """Whether deliveries with *options* are for a worker at once, which has time to unpack."""
-    if options.countdown:
+def _are_bundled(kind: Kind, number: int) -> bool:
+    """Whether *number* deliveries are many, and for a worker at once, which can unpack them."""
+    receiver, _ = kind
+    options = receiver.options
+    if number <= FEW or options.countdown:
         return False
     limits = options.time_limit, options.soft_time_limit
     return all(limit is None or limit >= UNPACKING for limit in limits)
 
 
-def _portions(places: Sequence[int], parts: Sequence[Part]) -> Iterator[list[int]]:
-    portion: list[int] = []
+def _written(drafts: Mapping[int, Draft]) -> Iterator[tuple[Mapping[int, Draft], str]]:
+    """Yield some of *drafts* after the other, each with their text."""
+    # Where all of them are no more than one may be, none is too large, by itself neither.
+    most = min(get_settings().max_message_size, MOST_TEXT) - APART
+    waiting = [*drafts.items()]
+    while len(waiting) > 1:
+        # The first lends its event to the row of the bundle. As large as it is are most.
+        first = waiting[0][1].envelopes[0]._replace(id="")
+        number = max(1, min(FEW, most // len(seal([first]))))
+        some, waiting = dict(waiting[:number]), waiting[number:]
+        if number > 1:
+            text = seal_alike(
+                first,
+                events=ids_if_shared([each.event for each in some.values()]),
+                sent=[each.event.sent for each in some.values()],
+                senders=[each.sender for each in some.values()],
+                arguments=[each.kwargs for each in some.values()],
+            )
+            if len(text) <= most:
+                yield some, text
+
+
+def _portions(sealed: Mapping[int, Message]) -> Iterator[Mapping[int, Message]]:
+    """Yield as many of *sealed* after the other as one bundle may stand for."""
+    portion: dict[int, Message] = {}
     size, length = 0, 0
-    for place in places:
-        message, _ = parts[place]
-        own = len(message.text) + APART * message.size
+    for place, message in sealed.items():
+        # The names of their arguments stand once, too.
+        apart = APART + sum(map(len, message.envelopes[0].kwargs))
+        own = len(message.sealed) + apart * message.size
         if portion and (size + message.size > MOST or length + own > MOST_TEXT):
             yield portion
-            portion, size, length = [], 0, 0
-        portion.append(place)
+            portion, size, length = {}, 0, 0
+        portion[place] = message
         size += message.size
         length += own
     if portion:

@@ -43,11 +43,11 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
 
     Of those with the same *subject* the commit publishes one.
     """
-    connection = connections[alias]
     is_durable = message.stored is not None
-    if is_durable and (other := that_takes_more(connection)) is not None:
+    if is_durable and (other := that_takes_more(alias)) is not None:
         other.take(message)  # As nearly all of a large transaction do.
         return
+    connection = connections[alias]
     if not message.receiver.options.on_commit or _is_in_autocommit(connection):
         message.seal()
         if is_durable:

@@ -3,7 +3,8 @@ Which calls of receivers belong to one ``send()``.
 
 Django calls each receiver by itself and says nothing about the call of ``send()`` behind
 it. Calls that carry the very same objects, each to another connection, are one event; the
-next call to a connection that was called already is the next event.
+next call to a connection that was called already is the next event. So is each call to one beside
+which no other is ever called.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..ids import new_id
 from ..wire.envelope import Envelope, as_sent
 from ..wire.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from django.dispatch import Signal
 
     from ..delivery import Delivery
     from ..registry import Receiver
     from ..wire.envelope import Reference
 
-__all__ = ["Draft", "Event", "current_event"]
+__all__ = ["Draft", "Event", "current_event", "ids_if_shared", "introduce"]
 
 #: Events remembered in a thread, at least: as deep as receivers may send within receivers and
 #: still be told apart.
@@ -47,10 +51,10 @@ class Event:
             self._id = new_id()
         return self._id
 
-    @property
-    def id_if_shared(self) -> str:
-        """Its id; ``""`` where one receiver has it alone, and nobody has asked for it yet."""
-        return self._id if self.is_over and len(self.seen) == 1 else self.id
+
+def ids_if_shared(events: Iterable[Event]) -> list[str]:
+    """Return their ids; ``""`` where one receiver has it alone, and nobody has asked for it yet."""
+    return [each._id if each.is_over and len(each.seen) == 1 else each.id for each in events]
 
 
 class _Memory(threading.local):
@@ -76,10 +80,40 @@ class _Memory(threading.local):
 _memory = _Memory()
 
 
+class Connection(Protocol):
+    """The sender's end of a receiver, as far as events know it."""
+
+    is_alone: bool  #: No ``send()`` calls another one, too.
+
+
+#: Who was connected to each signal, by the address of a sender: None stands for any.
+_connected: weakref.WeakKeyDictionary[Signal, dict[int | None, weakref.WeakSet[Connection]]] = (
+    weakref.WeakKeyDictionary()
+)
+_introducing = threading.Lock()
+
+
+def introduce(connection: Connection, signal: Signal, sender: object) -> None:
+    """Tell *connection*, and those that one ``send()`` may call, too, that it is not alone."""
+    # Nobody knows yet whom a name stands for.
+    place = None if sender is None or isinstance(sender, str) else id(sender)
+    with _introducing:
+        known = _connected.setdefault(signal, {})
+        heard = known if place is None else {place, None}
+        others = {each for where in heard for each in known.get(where, ())} - {connection}
+        for each in others:
+            each.is_alone = False
+        if others:
+            connection.is_alone = False
+        known.setdefault(place, weakref.WeakSet()).add(connection)
+
+
 def current_event(
-    signal: object, sender: object, named: Mapping[str, object], connection: object
+    signal: object, sender: object, named: Mapping[str, object], connection: Connection
 ) -> Event:
     """Return the event that *connection* is being called for."""
+    if connection.is_alone:
+        return Event(time.time_ns() // 1_000, (id(connection),), is_over=True)
     key = (id(signal), id(sender), *map(id, named.values()))
     recent = _memory.recent
     event = recent.get(key) or _memory.earlier.get(key)
@@ -119,7 +153,7 @@ class Draft(Message):
         self.order = self.unique = None
         self.size = 1
         self._deliveries = ()
-        self._text = ""
+        self.sealed = ""
 
     @property
     def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:

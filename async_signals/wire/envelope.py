@@ -11,7 +11,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import itertools
 import json
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..delivery import Delivery
@@ -21,10 +23,7 @@ from .encryption import decrypted, encrypted
 from .signing import sign, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import TypeAlias
-
-    Alike: TypeAlias = tuple[str, int, Any, dict[str, Any]]
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "APART",
@@ -50,8 +49,8 @@ READABLE_VERSIONS = frozenset({1})
 
 #: Of a line of a bundle in which more stands once for all: only the ledger has such.
 ALIKE_VERSION = 2
-#: Characters that a delivery of such a line has more where it is by itself, at most: its ids, a
-#: moment, a signature, and ``SHARED`` of arguments that all have in common.
+#: Characters that a delivery of such a line has more where it is by itself, at most, beside the
+#: names of its arguments: its ids, a moment, a signature, and ``SHARED`` that all have in common.
 SHARED, APART = 100, 250
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
@@ -115,55 +114,61 @@ def seal(deliveries: Sequence[Envelope] | Sequence[Reference]) -> str:
     return encrypted(_encode(common | {"deliveries": packed}))
 
 
-def seal_alike(first: Envelope, others: Sequence[Alike]) -> str:
+def seal_alike(
+    first: Envelope,
+    *,
+    events: Sequence[str],
+    sent: Sequence[int],
+    senders: Sequence[Any],
+    arguments: Sequence[dict[str, Any]],
+) -> str:
     """
-    Seal *first* and what differs from it in no more than its event, time, sender and arguments.
+    Seal what differs from *first* in no more than its event, time, sender and arguments.
 
-    What all of them are sent with stands once: of many saves nearly all there is.
+    Written by columns, since what stands in one is much alike, and what is the very same in all
+    stands once: of many saves nearly all there is.
 
     Args:
         first: Of a bundle: with no id.
-        others: Of each the id of its event, or ``""``, when it was sent, in microseconds since
-            1970, its sender and its kwargs.
+        events: Id of the event of each, the first's, too; ``""``: it has none yet.
+        sent: When each was sent, in microseconds since 1970.
+        senders: The sender of each, as JSON.
+        arguments: The kwargs of each, as JSON, under the same names.
     """
-    everyone = [(first.event_id, first.sent, first.sender, first.kwargs), *others]
-    shared = _shared([kwargs for *_, kwargs in everyone])
-    own = [name for name in first.kwargs if name not in shared]
-    has_one_sender = all(sender is first.sender for _, _, sender, _ in others)
-    rest = _rest(first)
-    deliveries = []
-    for event, sent, sender, kwargs in everyone:
-        delivery = {"sent_at": sent, **rest}
-        delivery["kwargs"] = {name: kwargs[name] for name in own} if shared else kwargs
-        if event:
-            delivery["event"] = event
-        if not has_one_sender:
-            delivery["sender"] = sender
-        deliveries.append(delivery)
+    columns = {name: [*map(operator.itemgetter(name), arguments)] for name in first.kwargs}
+    shared = _shared(columns)
     message = {
         "v": ALIKE_VERSION,
         "receiver": first.receiver,
         "id": first.id,
-        "event": "",
         "signal": first.signal,
-        "sender": first.sender,
-        "kwargs": shared,
-        "deliveries": deliveries,
+        "sender": senders[0],
+        **_rest(first),
+        "sent": sent,
+        "events": events if any(events) else [],
+        "senders": [] if _are_one(senders) else senders,
+        "shared": shared,
+        "kwargs": {name: column for name, column in columns.items() if name not in shared},
     }
     return encrypted(_encode(message))
 
 
-def _shared(arguments: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return those of *arguments* that are the very same object in all: as many as are short."""
-    first, shared, size = arguments[0], {}, 0
-    if any(each.keys() != first.keys() for each in arguments):
-        return {}
-    for name, value in first.items():
-        if value is None or type(value) in (bool, str):
+def _shared(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return those arguments that are the very same object in all: as many as are short."""
+    shared: dict[str, Any] = {}
+    size = 0
+    for name, column in columns.items():
+        value = column[0]
+        if (value is None or type(value) in (bool, str)) and _are_one(column):
             longer = size + len(name) + len(_encode(value))
-            if longer <= SHARED and len({id(each[name]) for each in arguments}) == 1:
+            if longer <= SHARED:
                 shared[name], size = value, longer
     return shared
+
+
+def _are_one(column: Sequence[Any]) -> bool:
+    """Whether all are the very same object: what is equal only need not be the same JSON."""
+    return all(map(operator.is_, column, itertools.repeat(column[0])))
 
 
 def unpack(wire: object) -> list[Envelope | Reference]:
@@ -266,6 +271,8 @@ def _with_ids(bundled: Sequence[Envelope]) -> list[Envelope]:
 
 #: What may stand once where all deliveries of a message, or of a line, have it in common.
 _COMMON = ("id", "event", "signal", "sender")
+#: What ``_rest()`` has of one delivery, and a line that is written by columns has of all.
+_ONCE = ("payload", "cause", "chain", "replay")
 
 
 def _taken_out(packed: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -327,12 +334,11 @@ def _read(
                 f"cannot read envelope version {version!r}: expected one of "
                 f"{sorted(versions)}. Deploy workers before senders."
             )
-        receiver, deliveries = message["receiver"], message["deliveries"]
+        receiver = message["receiver"]
+        deliveries = _rows(message) if version == ALIKE_VERSION else message["deliveries"]
         common = {name: message[name] for name in _COMMON if name in message}
         if not deliveries:  # Its task would succeed with nothing done.
             raise ValueError  # noqa: TRY301
-        if version == ALIKE_VERSION:
-            deliveries = [_whole(delivery, message["kwargs"]) for delivery in deliveries]
         return [_unpacked(receiver, common | delivery) for delivery in deliveries]
     except (KeyError, TypeError, ValueError, RecursionError) as exc:
         # The kind of fault only: what it quotes may be data that a log must not hold.
@@ -342,12 +348,28 @@ def _read(
         ) from None
 
 
-def _whole(delivery: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``seal_alike()`` has left of a delivery as a message has it."""
-    sent = delivery["sent_at"]
-    if type(sent) is int:
-        sent = as_sent(sent)
-    return delivery | {"sent_at": sent, "kwargs": shared | delivery["kwargs"]}
+def _rows(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the deliveries of what ``seal_alike()`` has written as a message has them."""
+    sent, kwargs, shared = message["sent"], message["kwargs"], message["shared"]
+    events = message["events"] or [""] * len(sent)
+    senders = message["senders"] or [message["sender"]] * len(sent)
+    if type(kwargs) is not dict:
+        raise TypeError
+    columns = sent, events, senders, *kwargs.values()
+    if {*map(type, columns)} != {list} or {*map(type, sent)} != {int}:  # True is none.
+        raise TypeError
+    own = zip(*kwargs.values(), strict=True) if kwargs else [()] * len(sent)
+    once = {name: message[name] for name in _ONCE if name in message}
+    return [
+        {
+            **once,
+            "event": event,
+            "sent_at": as_sent(at),
+            "sender": sender,
+            "kwargs": shared | dict(zip(kwargs, values, strict=True)),
+        }
+        for event, at, sender, values in zip(events, sent, senders, own, strict=True)
+    ]
 
 
 def _unpacked(receiver: str, delivery: dict[str, Any]) -> Envelope | Reference:

@@ -31,7 +31,7 @@ class Message:
     unique: str | None = None  #: Sent only if nobody has this key; None: anyhow.
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
     size: int = 1  #: Deliveries that each of them stands for, in the ledger; see ``bundle()``.
-    _text: str = ""
+    sealed: str = ""  #: Its text, once it is written.
 
     @property
     def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
@@ -41,17 +41,12 @@ class Message:
     @property
     def text(self) -> str:
         """The sealed deliveries, as the ledger keeps one of them: ASCII, not signed."""
-        return self._text or self.seal()._text
+        return self.sealed or self.seal().sealed
 
     @property
     def wire(self) -> str:
         """What is published: as ``pack()`` has it."""
         return sign(self.text)
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether its text is written."""
-        return bool(self._text)
 
     @property
     def envelopes(self) -> tuple[Envelope, ...]:
@@ -85,8 +80,8 @@ class Message:
             (first.envelopes[0]._replace(id=new_id()),),
             signal=first.signal,
             stored=first.stored,
-            size=sum(message.size for message in messages),
-            _text=text,
+            size=sum([message.size for message in messages]),
+            sealed=text,
         )
 
     def seal(self) -> Message:
@@ -96,10 +91,10 @@ class Message:
         Raises:
             MessageTooLargeError: Its wire form has more than ``MAX_MESSAGE_SIZE`` bytes.
         """
-        if not self._text:
+        if not self.sealed:
             text = seal(self.deliveries)
             self._check(len(text))
-            self._text = text
+            self.sealed = text
         return self
 
     def _check(self, length: int) -> None:
