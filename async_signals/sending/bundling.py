@@ -73,9 +73,11 @@ def seal_together(parts: Sequence[Part]) -> list[Part]:
     sizes: Counter[Kind] = Counter()
     alike: defaultdict[tuple[Any, ...], dict[int, Draft]] = defaultdict(dict)
     for place, (message, _) in enumerate(parts):
+        if message.order is not None:
+            continue
         if message.sealed or type(message) is not Draft:
             sizes[message.receiver, message.signal] += message.size
-        elif message.order is None:
+        else:
             names = message.kwargs
             alike[message.receiver, message.signal, id(message.cause), *names][place] = message
     for (receiver, signal, *_), drafts in alike.items():
