@@ -26,10 +26,11 @@ from .builtin_signals import rule_of
 from .delivery import at_work, running
 from .exceptions import OutboxError, RegistrationError
 from .options import Options
+from .sending.audience import Audience, join_audience
 from .sending.changes import Save, track
 from .sending.coalescing import subject_of
 from .sending.dispatch import alias_of, dispatch
-from .sending.event import Draft, current_event, introduce
+from .sending.event import Draft, current_event
 from .sending.muting import is_muted
 from .sending.order import order_key
 from .sending.recursion import check_recursion
@@ -134,7 +135,7 @@ def connect(
             else:
                 is_open = each_sender is None
                 connection = _Connection(registered, receiver, rule, is_open=is_open, strongly=True)
-            introduce(connection, each_signal, each_sender)
+            connection.audience = join_audience(each_signal, each_sender)
             connect_to_signal(
                 connection.proxy,
                 sender=each_sender,
@@ -144,6 +145,10 @@ def connect(
             )
         models = {each for each in senders if each is None or isinstance(each, (str, ModelBase))}
         registered.signals.setdefault(each_signal, set()).update(models)
+
+
+#: No sender, which None may be.
+_NOBODY = object()
 
 
 class _Connection:
@@ -160,9 +165,10 @@ class _Connection:
     ) -> None:
         self.receiver = receiver
         self.is_open = is_open  #: To every sender.
-        self.is_alone = True  #: Until another one is introduced to it.
+        self.audience = Audience()  #: All that are called together with it.
         self.rule = rule  #: The signal's.
         self.path: str | None = None  #: What the signal is called; known once it was sent.
+        self._heard: object = _NOBODY  #: A model whose events it hears; always, once it does.
         #: The model that sent last, and its JSON: a model is always written the same.
         self._model: tuple[object, Any] = (None, None)
         # Django names receivers in its log, and looks at their signature. A copy of send() under
@@ -187,11 +193,9 @@ class _Connection:
 
     def send(self, signal: Signal, sender: object, **named: Any) -> None:
         """Turn an event into a delivery of this receiver, and dispatch it."""
-        receiver, rule = self.receiver, self.rule
-        if not _is_news(rule, sender):
+        receiver = self.receiver
+        if sender is not self._heard and not self._hears(sender):
             return
-        if self.is_open and _is_ours(sender):
-            return  # Nor for the rows that deliveries leave in the ledger.
         event = current_event(signal, sender, named, self)
         try:
             self._send(event, signal, sender, named)
@@ -203,6 +207,23 @@ class _Connection:
                 raise  # Its transaction must not commit without the delivery.
             using = alias_of(receiver, named)
             dispatch_refusal(receiver, signal, event, exc, using, named=named)
+
+    def _hears(self, sender: object) -> bool:
+        """Whether an event of *sender* may cause deliveries: one that they cause would not end."""
+        rule = self.rule
+        if rule.announces and codec.decoding.get():
+            return False
+        if rule.runs and (codec.decoding.get() or at_work.get() or running.get() is not None):
+            return False
+        if self.is_open and _is_ours(sender):
+            return False  # Nor for the rows that deliveries leave in the ledger.
+        if rule.models and isinstance(sender, type) and issubclass(sender, Model):
+            # No worker can name the models of migrations, which are made for a moment.
+            if sender is not Model and sender._meta.apps is not installed:
+                return False
+            if not (rule.announces or rule.runs):
+                self._heard = sender
+        return True
 
     def _send(self, event: Event, signal: Signal, sender: object, named: dict[str, Any]) -> None:
         receiver, options, rule = self.receiver, self.receiver.options, self.rule
@@ -261,18 +282,6 @@ class _Connection:
             gone=self.rule.deletes,
             fallback=receiver.options.missing == "snapshot",
         )
-
-
-def _is_news(rule: Rule, sender: object) -> bool:
-    """Whether an event may cause deliveries: one that deliveries cause would never end."""
-    if rule.announces and codec.decoding.get():
-        return False
-    if rule.runs and (codec.decoding.get() or at_work.get() or running.get() is not None):
-        return False
-    # No worker can name the models of migrations, which are made for a moment.
-    if rule.models and isinstance(sender, type) and issubclass(sender, Model):
-        return sender is Model or sender._meta.apps is installed
-    return True
 
 
 def _is_ours(sender: object) -> bool:

@@ -175,16 +175,24 @@ class TestSending:
         assert sum(sizes(alias)) == 2 * MANY
         assert max(len(row.envelope) for row in rows(alias)) <= bundling.MOST_TEXT + 100
 
-    @pytest.mark.parametrize("long", ["texts", "names"])
+    @pytest.mark.parametrize(
+        ("sender", "named"),
+        [
+            (None, {f"text_{n}": str(n) * 100 for n in range(10, 35)}),
+            (None, {"x" * 60 + str(n): n for n in range(25)}),
+            (None, {"\xe9" * 20 + str(n): n for n in range(25)}),
+            (None, {f"n{n}": n for n in range(150)}),
+            ("s" * 3000, {}),
+        ],
+        ids=["texts", "names", "names that JSON makes longer", "many", "sender"],
+    )
     def test_half_a_megabyte_also_when_it_is_unpacked(
-        self, alias, receive, published, long
+        self, alias, receive, published, sender, named
     ) -> None:
         """What is the same in all of them is written once, and counted for each."""
-        texts = {f"text_{n}": str(n) * 100 for n in range(10, 35)}
         with transaction.atomic(using=alias):
             for n in range(5 * MANY):
-                named = texts if long == "texts" else {"x" * 60 + str(i): n for i in range(25)}
-                done.send(None, using=alias, n=n, **named)
+                done.send(sender, using=alias, n=n, **(named if n > 1 else {}))
 
         for row in rows(alias):
             unpacked = [len(dump(each)) for each in unbundled(row.envelope, row.size)]
@@ -220,6 +228,23 @@ class TestSending:
         [row] = rows(alias)
         stored = [each.sender for each in unbundled(row.envelope, row.size)]
         assert [*map(repr, stored)] == [*map(repr, senders * MANY)]
+
+    def test_they_keep_their_order(self, alias, receive, published) -> None:
+        """Whatever they are sent with, and in whatever order that is named."""
+        with transaction.atomic(using=alias):
+            for n in range(2 * MANY):
+                named = {"n": n, "using": alias} if n % 2 else {"using": alias, "n": n}
+                done.send(None, **named, **({"more": n} if n % 3 else {}))
+
+        [row] = rows(alias)
+        assert bundled_numbers(row) == [*range(2 * MANY)]
+
+    def test_those_with_an_order_do_not_count(self, alias, receiver, published) -> None:
+        """Beside them, few stay few, and are stored each by itself."""
+        receiver(order_by=lambda sender, n, **kwargs: n if n % 10 else None)
+        send(alias, *range(310))
+
+        assert sizes(alias) == [1] * 310
 
     def test_one_that_is_left_over_is_no_bundle(
         self, alias, receive, published, monkeypatch

@@ -242,6 +242,28 @@ class TestTransaction:
 
         assert numbers(alias) == [1, 3]
 
+    @pytest.mark.parametrize("kept", ["outer", "inner"])
+    def test_a_connection_that_was_put_in_the_place_of_another(self, alias, receive, kept) -> None:
+        """Also inside of a block: an event goes with the transaction of the one that is there."""
+        if alias == "default":
+            pytest.skip("SQLite has one writer")
+        old = connections[alias]
+        with contextlib.suppress(Undo), transaction.atomic(using=alias):
+            send(alias, 1)
+            connections[alias] = old.copy()
+            try:
+                with contextlib.suppress(Undo), transaction.atomic(using=alias):
+                    send(alias, 2)
+                    if kept == "outer":
+                        raise Undo
+            finally:
+                connections[alias].close()
+                connections[alias] = old
+            if kept == "inner":
+                raise Undo
+
+        assert numbers(alias) == ([1] if kept == "outer" else [2])
+
     def test_manual_transactions_are_left_to_the_relay(self, alias, receive) -> None:
         """With autocommit off nobody can tell the commit; the row is committed all the same."""
         transaction.set_autocommit(False, using=alias)

@@ -327,6 +327,49 @@ class TestCurrentDelivery:
         assert events[1:] == [events[1], events[1], events[3], events[3]]
         assert len(set(events)) == 3
 
+    def test_those_with_equal_senders_share_it(self, connect, inline, db) -> None:
+        """A bound method is made anew each time it is asked for, and is the same to Django."""
+        signal, got = Signal(), []
+
+        def first(**kwargs) -> None:
+            got.append(current_delivery())
+
+        def second(**kwargs) -> None:
+            got.append(current_delivery())
+
+        senders = [Tag.from_db, Tag.from_db]
+        for each, sender in zip((first, second), senders, strict=True):
+            connect(signal, each, sender=sender, on_commit=False, exclude=["sender"])
+        signal.send(sender=Tag.from_db)
+
+        assert got[0].event_id == got[1].event_id
+
+    def test_those_that_a_signal_of_the_sites_own_calls_share_it(self, connect, inline, db) -> None:
+        """It may call the receivers of other senders, too."""
+
+        class Parent: ...
+
+        class Child(Parent): ...
+
+        class ForChildren(Signal):
+            def connect(self, receiver, sender=None, **kwargs) -> None:
+                for each in (sender, *sender.__subclasses__()):
+                    super().connect(receiver, each, **kwargs)
+
+        signal, got = ForChildren(), []
+
+        def first(**kwargs) -> None:
+            got.append(current_delivery())
+
+        def second(**kwargs) -> None:
+            got.append(current_delivery())
+
+        for each, sender in ((first, Parent), (second, Child)):
+            connect(signal, each, sender=sender, on_commit=False, exclude=["sender"])
+        signal.send(sender=Child)
+
+        assert got[0].event_id == got[1].event_id
+
     def test_an_event_sent_in_between_is_another(self, connect, inline, db) -> None:
         """A plain receiver that sends an event of its own does not tear the outer one apart."""
         outer, inner, got = Signal(), Signal(), []

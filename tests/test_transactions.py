@@ -9,17 +9,20 @@ import gc
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connections, transaction
 from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.test import Client, TestCase, TransactionTestCase
+from django.utils.connection import ConnectionDoesNotExist
 from django.utils.functional import SimpleLazyObject
 
 from async_signals import MessageTooLargeError, testing
 from async_signals.ids import new_id
 from async_signals.models import Delivery
+from async_signals.sending.dispatch import connection_to
 from async_signals.sending.outlet import outlet
 from async_signals.signals import delivery_failed
 from tests.conftest import require
@@ -334,6 +337,48 @@ class TestThreads:
         finally:
             connections["default"].close()
             connections["default"] = old
+
+
+@pytest.mark.django_db(databases="__all__", transaction=True)
+class TestLookUp:
+    def test_it_finds_what_django_does(self) -> None:
+        """In a thread, in a coroutine of it, in another thread, and after it was replaced."""
+
+        def look() -> list[object]:
+            found = [connection_to(alias) for alias in connections]
+            assert found == [*connections.all()]
+            assert all(one is other for one, other in zip(found, connections.all(), strict=True))
+            return found
+
+        async def view() -> list[object]:
+            return look()
+
+        here, coroutines = look(), asyncio.run(view())
+        with ThreadPoolExecutor(1) as pool:
+            there = pool.submit(look).result(timeout=10)
+        assert {*here}.isdisjoint([*coroutines, *there])
+        old = connections["default"]
+        connections["default"] = old.copy()
+        assert look()[0] is not old
+        connections["default"] = old
+        assert look() == here
+        with pytest.raises(ConnectionDoesNotExist):
+            connection_to("nobody")
+
+    def test_django_is_asked_where_asgiref_has_changed(self, monkeypatch) -> None:
+        """Nothing depends on what it keeps to itself."""
+
+        class Renamed:
+            real = connections._connections
+
+            def __getattr__(self, name: str) -> object:
+                if name == "_storage":
+                    raise AttributeError(name)
+                return getattr(self.real, name)
+
+        expected = connections["default"]
+        monkeypatch.setattr(connections, "_connections", Renamed())
+        assert connection_to("default") is expected
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,8 +8,10 @@ outside of anybody's request.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+import itertools
+import operator
+from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from ..conf import get_settings
 from ..wire.envelope import APART, bundled, seal, seal_alike
@@ -17,13 +19,14 @@ from ..wire.message import Message
 from .event import Draft, ids_if_shared
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias
 
     from ..registry import Receiver
     from .coalescing import Part
 
-    Kind: TypeAlias = tuple[Receiver, str | None]  #: A receiver, and the path of a signal.
+    #: Messages, and the one that stands for them.
+    Bundle: TypeAlias = tuple[Sequence[Message], Message]
 
 __all__ = ["FEW", "are_many", "bundle", "seal_together"]
 
@@ -50,18 +53,14 @@ def bundle(parts: Sequence[Part]) -> list[Part]:
     Args:
         parts: Durable messages of one transaction; some may be bundles already.
     """
-    kinds: defaultdict[Kind, dict[int, Message]] = defaultdict(dict)
-    for place, (message, _) in enumerate(parts):
-        if message.order is None:
-            kinds[message.receiver, message.signal][place] = message
-    merged: dict[int, Part | None] = dict(enumerate(parts))
-    for kind, messages in kinds.items():
-        if _are_bundled(kind, sum([message.size for message in messages.values()])):
-            sealed = {place: message for place, message in messages.items() if message.sealed}
-            for some in _portions(sealed):
-                if len(some) > 1:
-                    _merge(merged, some, bundled(message.sealed for message in some.values()))
-    return [part for part in merged.values() if part is not None]
+    bundles: list[Bundle] = []
+    for messages in _many(parts):
+        for some in _portions([message for message in messages if message.sealed]):
+            if len(some) > 1:
+                text = bundled(message.sealed for message in some)
+                length = sum(map(_length, some))
+                bundles.append((some, Message.bundle(some, text, length=length)))
+    return _replaced(parts, bundles)
 
 
 def seal_together(parts: Sequence[Part]) -> list[Part]:
@@ -70,77 +69,77 @@ def seal_together(parts: Sequence[Part]) -> list[Part]:
 
     That is a fraction of the work of a text for each. Of large ones a text has fewer.
     """
-    sizes: Counter[Kind] = Counter()
-    alike: defaultdict[tuple[Any, ...], dict[int, Draft]] = defaultdict(dict)
-    for place, (message, _) in enumerate(parts):
-        if message.order is not None:
-            continue
-        if message.sealed or type(message) is not Draft:
-            sizes[message.receiver, message.signal] += message.size
-        else:
-            names = message.kwargs
-            alike[message.receiver, message.signal, id(message.cause), *names][place] = message
-    for (receiver, signal, *_), drafts in alike.items():
-        sizes[receiver, signal] += len(drafts)
-    merged: dict[int, Part | None] = dict(enumerate(parts))
-    for (receiver, signal, *_), drafts in alike.items():
-        if _are_bundled((receiver, signal), sizes[receiver, signal]):
-            for some, text in _written(drafts):
-                _merge(merged, some, text)
-    return [part for part in merged.values() if part is not None]
+    bundles: list[Bundle] = []
+    for messages in _many(parts):
+        drafts = [each for each in messages if type(each) is Draft and not each.sealed]
+        names = [(draft.cause, *draft.kwargs) for draft in drafts]
+        for _, alike in itertools.groupby(zip(names, drafts, strict=True), operator.itemgetter(0)):
+            bundles += _written([draft for _, draft in alike])
+    return _replaced(parts, bundles)
 
 
-def _merge(merged: dict[int, Part | None], some: Mapping[int, Message], text: str) -> None:
-    """Put a bundle of *some*, by their places, at the place of the first."""
-    merged |= dict.fromkeys(some)
-    merged[next(iter(some))] = Message.bundle([*some.values()], text), None
+def _many(parts: Iterable[Part]) -> Iterator[list[Message]]:
+    """Yield those, many each, that one bundle may stand for: for a worker that can unpack it."""
+    kinds: defaultdict[tuple[Receiver, str | None], list[Message]] = defaultdict(list)
+    for message, _ in parts:
+        if message.order is None:
+            kinds[message.receiver, message.signal].append(message)
+    for (receiver, _), messages in kinds.items():
+        limits = receiver.options.time_limit, receiver.options.soft_time_limit
+        is_for_now = not receiver.options.countdown
+        has_time = all(limit is None or limit >= UNPACKING for limit in limits)
+        if is_for_now and has_time and sum([message.size for message in messages]) > FEW:
+            yield messages
 
 
-def _are_bundled(kind: Kind, number: int) -> bool:
-    """Whether *number* deliveries are many, and for a worker at once, which can unpack them."""
-    receiver, _ = kind
-    options = receiver.options
-    if number <= FEW or options.countdown:
-        return False
-    limits = options.time_limit, options.soft_time_limit
-    return all(limit is None or limit >= UNPACKING for limit in limits)
-
-
-def _written(drafts: Mapping[int, Draft]) -> Iterator[tuple[Mapping[int, Draft], str]]:
-    """Yield some of *drafts* after the other, each with their text."""
+def _written(drafts: Sequence[Draft]) -> Iterator[Bundle]:
+    """Yield bundles of some of *drafts* after the other, whose arguments have the same names."""
     # Where all of them are no more than one may be, none is too large, by itself neither.
     most = min(get_settings().max_message_size, MOST_TEXT) - APART
-    waiting = [*drafts.items()]
-    while len(waiting) > 1:
+    while len(drafts) > 1:
         # The first lends its event to the row of the bundle. As large as it is are most.
-        first = waiting[0][1].envelopes[0]._replace(id="")
+        first = drafts[0].envelopes[0]._replace(id="")
         number = max(1, min(FEW, most // len(seal([first]))))
-        some, waiting = dict(waiting[:number]), waiting[number:]
+        some, drafts = drafts[:number], drafts[number:]
         if number > 1:
-            text = seal_alike(
+            text, length = seal_alike(
                 first,
-                events=ids_if_shared([each.event for each in some.values()]),
-                sent=[each.event.sent for each in some.values()],
-                senders=[each.sender for each in some.values()],
-                arguments=[each.kwargs for each in some.values()],
+                events=ids_if_shared([draft.event for draft in some]),
+                sent=[draft.event.sent for draft in some],
+                senders=[draft.sender for draft in some],
+                arguments=[draft.kwargs for draft in some],
             )
             if len(text) <= most:
-                yield some, text
+                yield some, Message.bundle(some, text, length=length)
 
 
-def _portions(sealed: Mapping[int, Message]) -> Iterator[Mapping[int, Message]]:
+def _portions(sealed: Iterable[Message]) -> Iterator[Sequence[Message]]:
     """Yield as many of *sealed* after the other as one bundle may stand for."""
-    portion: dict[int, Message] = {}
+    portion: list[Message] = []
     size, length = 0, 0
-    for place, message in sealed.items():
-        # The names of their arguments stand once, too.
-        apart = APART + sum(map(len, message.envelopes[0].kwargs))
-        own = len(message.sealed) + apart * message.size
+    for message in sealed:
+        own = _length(message)
         if portion and (size + message.size > MOST or length + own > MOST_TEXT):
             yield portion
-            portion, size, length = {}, 0, 0
-        portion[place] = message
+            portion, size, length = [], 0, 0
+        portion.append(message)
         size += message.size
         length += own
     if portion:
         yield portion
+
+
+def _length(message: Message) -> int:
+    """Return the characters of its deliveries, each by itself, at most."""
+    return message.length or len(message.sealed)
+
+
+def _replaced(parts: Sequence[Part], bundles: Sequence[Bundle]) -> list[Part]:
+    """Return *parts* with each of *bundles* at the place of the first that it stands for."""
+    gone = {id(message) for some, _ in bundles for message in some}
+    instead: dict[int, Part] = {id(some[0]): (one, None) for some, one in bundles}
+    return [
+        instead.get(id(part[0]), part)
+        for part in parts
+        if id(part[0]) not in gone or id(part[0]) in instead
+    ]

@@ -9,12 +9,8 @@ batch.
 from __future__ import annotations
 
 import contextlib
-import threading
 import weakref
-from asyncio import _get_running_loop
 from typing import TYPE_CHECKING
-
-from django.db import connections
 
 from ..callbacks import callback_at, last_of_ours, move_forward
 from ..exceptions import MessageTooLargeError
@@ -197,17 +193,8 @@ def last_departure(connection: BaseDatabaseWrapper) -> Departure | None:
     return departure if type(departure) is Departure else None
 
 
-def that_takes_more(alias: str) -> Departure | None:
-    """
-    Return the departure with which what is to be stored at the commit, too, shares its fate.
-
-    Args:
-        alias: Of the database whose commit this is.
-    """
-    # Django looks a connection up as if there might be coroutines, which takes as long as the rest.
-    connection = _latest.connection()
-    if connection is None or connection.alias != alias or _get_running_loop() is not None:
-        connection = connections[alias]
+def that_takes_more(connection: BaseDatabaseWrapper) -> Departure | None:
+    """Return the departure with which what is to be stored at the commit, too, shares its fate."""
     end = end_of(connection)
     if end is None or end.place is None:
         return None
@@ -233,7 +220,6 @@ def wait(departure: Departure, *, is_first: bool) -> None:
     if is_first and not len(waiting) % CROWD:
         waiting[:] = [each for each in waiting if each() is not None]
     waiting.append(weakref.ref(departure))
-    _latest.connection = weakref.ref(departure.connection)
 
 
 def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]:
@@ -245,12 +231,3 @@ def _those_who_wait(references: list[weakref.ref[Departure]]) -> list[Departure]
 _waiting: weakref.WeakKeyDictionary[BaseDatabaseWrapper, list[weakref.ref[Departure]]] = (
     weakref.WeakKeyDictionary()
 )
-
-
-class _Latest(threading.local):
-    """The connection of this thread's latest departure, for as long as there is one."""
-
-    connection: Callable[[], BaseDatabaseWrapper | None] = staticmethod(lambda: None)
-
-
-_latest = _Latest()

@@ -6,6 +6,7 @@ What waits for its commit is a ``Departure``; what is durable is stored right be
 
 from __future__ import annotations
 
+from asyncio import _get_running_loop
 from typing import TYPE_CHECKING
 
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ..wire.message import Message
     from .coalescing import Subject
 
-__all__ = ["alias_of", "dispatch"]
+__all__ = ["alias_of", "connection_to", "dispatch"]
 
 
 def dispatch(message: Message, alias: str, subject: Subject | None = None) -> None:
@@ -43,11 +44,11 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
 
     Of those with the same *subject* the commit publishes one.
     """
+    connection = connection_to(alias)
     is_durable = message.stored is not None
-    if is_durable and (other := that_takes_more(alias)) is not None:
+    if is_durable and (other := that_takes_more(connection)) is not None:
         other.take(message)  # As nearly all of a large transaction do.
         return
-    connection = connections[alias]
     if not message.receiver.options.on_commit or _is_in_autocommit(connection):
         message.seal()
         if is_durable:
@@ -79,6 +80,21 @@ def dispatch(message: Message, alias: str, subject: Subject | None = None) -> No
     if not departure.runs_receivers:
         come_first(departure, leave)
     wait(departure, is_first=before is None)
+
+
+def connection_to(alias: str) -> BaseDatabaseWrapper:
+    """
+    Return ``connections[alias]``.
+
+    Django asks asgiref, which finds out by an exception that no coroutine is running, for each
+    event. Where none is, it then looks into the storage of the thread: so does this at once.
+    """
+    if _get_running_loop() is None:
+        storage = getattr(getattr(connections, "_connections", None), "_storage", None)
+        found: BaseDatabaseWrapper | None = getattr(storage, alias, None)
+        if found is not None:
+            return found
+    return connections[alias]
 
 
 def _store_the_living(connection: BaseDatabaseWrapper) -> None:

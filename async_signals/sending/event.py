@@ -3,8 +3,8 @@ Which calls of receivers belong to one ``send()``.
 
 Django calls each receiver by itself and says nothing about the call of ``send()`` behind
 it. Calls that carry the very same objects, each to another connection, are one event; the
-next call to a connection that was called already is the next event. So is each call to one beside
-which no other is ever called.
+next call to a connection that was called already is the next event. So is each call to one that
+has its audience alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..ids import new_id
@@ -22,13 +21,12 @@ from ..wire.message import Message
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from django.dispatch import Signal
-
     from ..delivery import Delivery
     from ..registry import Receiver
     from ..wire.envelope import Reference
+    from .audience import Audience
 
-__all__ = ["Draft", "Event", "current_event", "ids_if_shared", "introduce"]
+__all__ = ["Draft", "Event", "current_event", "ids_if_shared"]
 
 #: Events remembered in a thread, at least: as deep as receivers may send within receivers and
 #: still be told apart.
@@ -80,39 +78,17 @@ class _Memory(threading.local):
 _memory = _Memory()
 
 
-class Connection(Protocol):
+class Member(Protocol):
     """The sender's end of a receiver, as far as events know it."""
 
-    is_alone: bool  #: No ``send()`` calls another one, too.
-
-
-#: Who was connected to each signal, by the address of a sender: None stands for any.
-_connected: weakref.WeakKeyDictionary[Signal, dict[int | None, weakref.WeakSet[Connection]]] = (
-    weakref.WeakKeyDictionary()
-)
-_introducing = threading.Lock()
-
-
-def introduce(connection: Connection, signal: Signal, sender: object) -> None:
-    """Tell *connection*, and those that one ``send()`` may call, too, that it is not alone."""
-    # Nobody knows yet whom a name stands for.
-    place = None if sender is None or isinstance(sender, str) else id(sender)
-    with _introducing:
-        known = _connected.setdefault(signal, {})
-        heard = known if place is None else {place, None}
-        others = {each for where in heard for each in known.get(where, ())} - {connection}
-        for each in others:
-            each.is_alone = False
-        if others:
-            connection.is_alone = False
-        known.setdefault(place, weakref.WeakSet()).add(connection)
+    audience: Audience
 
 
 def current_event(
-    signal: object, sender: object, named: Mapping[str, object], connection: Connection
+    signal: object, sender: object, named: Mapping[str, object], connection: Member
 ) -> Event:
     """Return the event that *connection* is being called for."""
-    if connection.is_alone:
+    if connection.audience.is_one:
         return Event(time.time_ns() // 1_000, (id(connection),), is_over=True)
     key = (id(signal), id(sender), *map(id, named.values()))
     recent = _memory.recent
@@ -151,7 +127,7 @@ class Draft(Message):
         self.cause = cause
         self.stored = stored
         self.order = self.unique = None
-        self.size = 1
+        self.size, self.length = 1, 0
         self._deliveries = ()
         self.sealed = ""
 

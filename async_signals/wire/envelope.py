@@ -49,9 +49,9 @@ READABLE_VERSIONS = frozenset({1})
 
 #: Of a line of a bundle in which more stands once for all: only the ledger has such.
 ALIKE_VERSION = 2
-#: Characters that a delivery of such a line has more where it is by itself, at most, beside the
-#: names of its arguments: its ids, a moment, a signature, and ``SHARED`` that all have in common.
-SHARED, APART = 100, 250
+#: Characters that a message of one delivery has more than such a line with this one, at most: its
+#: ids, a moment, a signature, and ``SHARED`` of arguments that all have in common.
+SHARED, APART, ID = 100, 250, 36
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
@@ -121,7 +121,7 @@ def seal_alike(
     sent: Sequence[int],
     senders: Sequence[Any],
     arguments: Sequence[dict[str, Any]],
-) -> str:
+) -> tuple[str, int]:
     """
     Seal what differs from *first* in no more than its event, time, sender and arguments.
 
@@ -134,23 +134,29 @@ def seal_alike(
         sent: When each was sent, in microseconds since 1970.
         senders: The sender of each, as JSON.
         arguments: The kwargs of each, as JSON, under the same names.
+
+    Returns:
+        The text, and how many characters its deliveries have, each by itself, at most.
     """
     columns = {name: [*map(operator.itemgetter(name), arguments)] for name in first.kwargs}
     shared = _shared(columns)
+    own = {name: column for name, column in columns.items() if name not in shared}
     message = {
         "v": ALIKE_VERSION,
         "receiver": first.receiver,
         "id": first.id,
         "signal": first.signal,
-        "sender": senders[0],
+        **({"sender": senders[0]} if _are_one(senders) else {"senders": senders}),
         **_rest(first),
         "sent": sent,
-        "events": events if any(events) else [],
-        "senders": [] if _are_one(senders) else senders,
+        "events": events,
         "shared": shared,
-        "kwargs": {name: column for name, column in columns.items() if name not in shared},
+        "kwargs": own,
     }
-    return encrypted(_encode(message))
+    text = encrypted(_encode(message))
+    # All that the first has is in each of them, but for its own arguments: those are in the text.
+    apart = len(seal([first])) + ID - len(_encode([column[0] for column in own.values()]))
+    return text, len(text) + len(sent) * apart
 
 
 def _shared(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
@@ -351,8 +357,8 @@ def _read(
 def _rows(message: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the deliveries of what ``seal_alike()`` has written as a message has them."""
     sent, kwargs, shared = message["sent"], message["kwargs"], message["shared"]
-    events = message["events"] or [""] * len(sent)
-    senders = message["senders"] or [message["sender"]] * len(sent)
+    events = message["events"]
+    senders = message["senders"] if "senders" in message else [message["sender"]] * len(sent)
     if type(kwargs) is not dict:
         raise TypeError
     columns = sent, events, senders, *kwargs.values()

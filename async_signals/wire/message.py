@@ -32,6 +32,7 @@ class Message:
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
     size: int = 1  #: Deliveries that each of them stands for, in the ledger; see ``bundle()``.
     sealed: str = ""  #: Its text, once it is written.
+    length: int = 0  #: Of a bundle: characters of its deliveries, each by itself, at most.
 
     @property
     def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
@@ -66,13 +67,14 @@ class Message:
         return cls(receiver, references)
 
     @classmethod
-    def bundle(cls, messages: Sequence[Message], text: str) -> Message:
+    def bundle(cls, messages: Sequence[Message], text: str, *, length: int) -> Message:
         """
         Return one for the ledger that stands for *messages*, of one receiver and signal each.
 
         Args:
             messages: Whole ones, or bundles.
             text: All of their deliveries, as ``bundled()`` has them.
+            length: Characters that these have, each by itself, at most.
         """
         first = messages[0]
         return cls(
@@ -82,6 +84,7 @@ class Message:
             stored=first.stored,
             size=sum([message.size for message in messages]),
             sealed=text,
+            length=length,
         )
 
     def seal(self) -> Message:
