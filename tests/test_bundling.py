@@ -8,12 +8,14 @@ import json
 import logging
 import sys
 import threading
+from collections import Counter
 
 import pytest
 from cryptography.fernet import Fernet
 from django.core.management import call_command
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
+from django.db.models.signals import post_save
 from django.dispatch import Signal
 from django.test.utils import CaptureQueriesContext
 
@@ -28,6 +30,7 @@ from async_signals.signals import delivery_discarded, delivery_published
 from async_signals.stats import Filter
 from async_signals.wire import encryption, envelope
 from async_signals.wire.envelope import Reference, dump, load, pack, unbundled
+from tests.testapp.models import Article, Coin, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True, databases="__all__")
 
@@ -238,6 +241,27 @@ class TestSending:
 
         [row] = rows(alias)
         assert bundled_numbers(row) == [*range(2 * MANY)]
+
+    def test_each_event_is_its_own(self, alias, receiver, published) -> None:
+        """Also where two bundles begin with the same one: its receivers have others, too."""
+        first = receiver(signal=post_save, sender=[Tag, Article])
+        second = receiver(signal=post_save, sender=[Tag, Coin])
+        functions = {each.receiver_name: each for each in (first, second)}
+        with transaction.atomic(using=alias):
+            for sender, number in ((Tag, 1), (Article, 150), (Coin, 150)):
+                for n in range(number):
+                    post_save.send(sender, using=alias, n=n)
+        for row in rows(alias):
+            assert run(functions[row.receiver], row) == "unpacked"
+
+        found = Delivery.objects.using(alias).select_related("event")
+        assert Counter((functions[row.receiver], row.event.sender) for row in found) == {
+            (first, "testapp.tag"): 1,
+            (second, "testapp.tag"): 1,
+            (first, "testapp.article"): 150,
+            (second, "testapp.coin"): 150,
+        }
+        assert Event.objects.using(alias).count() == 301
 
     def test_those_with_an_order_do_not_count(self, alias, receiver, published) -> None:
         """Beside them, few stay few, and are stored each by itself."""

@@ -303,7 +303,7 @@ class TestCurrentDelivery:
 
     @pytest.mark.parametrize(
         ("earlier", "later"),
-        [(None, None), (Tag, Tag), (None, Tag), (Tag, None), (Tag, "testapp.Tag")],
+        [(None, None), (Tag, Tag), (None, Tag), (Tag, None), (Tag, "testapp.TAG")],
     )
     def test_one_that_is_connected_later_shares_it(
         self, connect, inline, db, earlier, later

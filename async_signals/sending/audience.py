@@ -7,13 +7,14 @@ and nobody need look for others that belong to it.
 
 from __future__ import annotations
 
-import inspect
+import contextlib
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db.models.base import ModelBase
 from django.db.models.signals import ModelSignal
+from django.db.models.utils import make_model_tuple
 from django.dispatch import Signal
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ def join_audience(signal: Signal, sender: object) -> Audience:
     return audience
 
 
-def _place_of(sender: object) -> Hashable:
+def _place_of(sender: Any) -> Hashable:
     """Return what Django knows *sender* by; a model by its name, which it may be given instead."""
-    if sender is None or isinstance(sender, str):
-        return sender and sender.lower()
-    if isinstance(sender, ModelBase) and hasattr(sender, "_meta"):
-        return str(sender._meta.label_lower)
-    if inspect.ismethod(sender):
+    if sender is None:
+        return None
+    if isinstance(sender, (str, ModelBase)):
+        with contextlib.suppress(AttributeError, ValueError):  # Model itself, and other texts.
+            app_label, name = make_model_tuple(cast("Any", sender))
+            return app_label, name
+    if hasattr(sender, "__func__"):
         return id(sender.__self__), id(sender.__func__)
     return id(sender)

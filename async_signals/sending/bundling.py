@@ -109,7 +109,7 @@ def _written(drafts: Sequence[Draft]) -> Iterator[Bundle]:
                 senders=[draft.sender for draft in some],
                 arguments=[draft.kwargs for draft in some],
             )
-            if len(text) <= most:
+            if len(text) <= most and length <= MOST_TEXT:
                 yield some, Message.bundle(some, text, length=length)
 
 
@@ -130,7 +130,7 @@ def _portions(sealed: Iterable[Message]) -> Iterator[Sequence[Message]]:
 
 
 def _length(message: Message) -> int:
-    """Return the characters of its deliveries, each by itself, at most."""
+    """Return the characters of its deliveries, each by itself."""
     return message.length or len(message.sealed)
 
 

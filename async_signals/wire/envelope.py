@@ -62,7 +62,7 @@ class Envelope(NamedTuple):  # One is made for each event: a frozen dataclass ta
     #: The delivery's; attempts of one delivery share it. ``""``: whoever unpacks its bundle gives
     #: it one.
     id: str
-    event_id: str  #: The event's; the deliveries of one event share it. ``""``: as above.
+    event_id: str  #: The event's; the deliveries of one event share it.
     receiver: str  #: Name of the receiver.
     signal: str | None  #: Import path of the signal; None: it has none.
     sent: str  #: When the signal was sent: ISO 8601, with an offset.
@@ -130,13 +130,13 @@ def seal_alike(
 
     Args:
         first: Of a bundle: with no id.
-        events: Id of the event of each, the first's, too; ``""``: it has none yet.
+        events: Id of the event of each; ``""``: whoever reads it gives it one.
         sent: When each was sent, in microseconds since 1970.
         senders: The sender of each, as JSON.
         arguments: The kwargs of each, as JSON, under the same names.
 
     Returns:
-        The text, and how many characters its deliveries have, each by itself, at most.
+        The text, and how many characters its deliveries have, each by itself; encrypted, about.
     """
     columns = {name: [*map(operator.itemgetter(name), arguments)] for name in first.kwargs}
     shared = _shared(columns)
@@ -150,6 +150,7 @@ def seal_alike(
         **_rest(first),
         "sent": sent,
         "events": events,
+        "base": new_id(),
         "shared": shared,
         "kwargs": own,
     }
@@ -243,8 +244,8 @@ def unbundled(text: str, size: int) -> list[Envelope]:
     Read the *size* deliveries of a bundle, or the only one; raises as ``load()``.
 
     Those of a bundle get their ids here, others at each reading, in their order: nobody knows of
-    them before they are in rows of the ledger. An event that was written without one gets the same
-    at each, counted from the first's: who reads a bundle twice sends no event twice.
+    them before they are in rows of the ledger. An event that has none gets the same at each,
+    counted from an id that its line has for this: who reads a bundle twice sends no event twice.
     """
     versions = READABLE_VERSIONS | {ALIKE_VERSION}
     read = [
@@ -258,21 +259,7 @@ def unbundled(text: str, size: int) -> list[Envelope]:
             f"cannot read the stored envelope: expected deliveries: {size}, got: {len(found)}. "
             "Discard the delivery, or restore its row."
         )
-    return found if size == 1 else _with_ids(found)
-
-
-def _with_ids(bundled: Sequence[Envelope]) -> list[Envelope]:
-    first = bundled[0].event_id
-    try:
-        return [
-            each._replace(id=new_id(), event_id=each.event_id or id_after(first, place))
-            for place, each in enumerate(bundled)
-        ]
-    except ValueError:
-        raise EnvelopeError(
-            "cannot read the stored envelope: expected a UUID as the id of its first event, got: "
-            "something else. Discard the delivery, or restore its row."
-        ) from None
+    return found if size == 1 else [each._replace(id=new_id()) for each in found]
 
 
 #: What may stand once where all deliveries of a message, or of a line, have it in common.
@@ -357,7 +344,7 @@ def _read(
 def _rows(message: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the deliveries of what ``seal_alike()`` has written as a message has them."""
     sent, kwargs, shared = message["sent"], message["kwargs"], message["shared"]
-    events = message["events"]
+    events, base = message["events"], message["base"]
     senders = message["senders"] if "senders" in message else [message["sender"]] * len(sent)
     if type(kwargs) is not dict:
         raise TypeError
@@ -369,12 +356,14 @@ def _rows(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             **once,
-            "event": event,
+            "event": id_after(base, place) if event == "" else event,
             "sent_at": as_sent(at),
             "sender": sender,
             "kwargs": shared | dict(zip(kwargs, values, strict=True)),
         }
-        for event, at, sender, values in zip(events, sent, senders, own, strict=True)
+        for place, (event, at, sender, values) in enumerate(
+            zip(events, sent, senders, own, strict=True)
+        )
     ]
 
 

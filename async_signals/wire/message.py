@@ -32,7 +32,7 @@ class Message:
     stored: str | None = None  #: Alias of the ledger that has them already; None: none has.
     size: int = 1  #: Deliveries that each of them stands for, in the ledger; see ``bundle()``.
     sealed: str = ""  #: Its text, once it is written.
-    length: int = 0  #: Of a bundle: characters of its deliveries, each by itself, at most.
+    length: int = 0  #: Of a bundle: characters of its deliveries, each by itself.
 
     @property
     def deliveries(self) -> tuple[Envelope, ...] | tuple[Reference, ...]:
@@ -74,7 +74,7 @@ class Message:
         Args:
             messages: Whole ones, or bundles.
             text: All of their deliveries, as ``bundled()`` has them.
-            length: Characters that these have, each by itself, at most.
+            length: Characters that these have, each by itself.
         """
         first = messages[0]
         return cls(

@@ -9,7 +9,16 @@ from cryptography.fernet import Fernet
 
 from async_signals import EnvelopeError
 from async_signals.ids import new_id
-from async_signals.wire.envelope import Reference, bundled, dump, load, pack, seal, unbundled
+from async_signals.wire.envelope import (
+    Reference,
+    bundled,
+    dump,
+    load,
+    pack,
+    seal,
+    seal_alike,
+    unbundled,
+)
 
 
 def test_what_is_stored_is_read_again(envelope) -> None:
@@ -63,20 +72,31 @@ def test_a_bundle_of_another_size(envelope) -> None:
 
 
 def test_what_is_in_a_bundle_gets_its_id_when_it_is_read(envelope) -> None:
-    """In its order, which lists show; an event gets one if nobody knows of it, and it stays so."""
-    envelope = envelope._replace(event_id=new_id())
-    alone = envelope._replace(id="", event_id="")
-    text = bundled([dump(envelope), seal([alone, alone])])
-    read = unbundled(text, 3)
+    """In its order, which lists show."""
+    text = bundled([dump(envelope), seal([envelope._replace(id="")] * 2)])
 
-    ids = [each.id for each in read]
+    ids = [each.id for each in unbundled(text, 3)]
     assert ids == sorted(set(ids))
-    assert read[0].event_id == envelope.event_id
-    events = [each.event_id for each in read]
-    assert len(set(events) - {""}) == 3
-    assert [each.event_id for each in unbundled(text, 3)] == events
-    with pytest.raises(EnvelopeError, match="expected a UUID as the id of its first event"):
-        unbundled(seal([envelope._replace(event_id="1"), alone]), 2)
+
+
+def test_an_event_gets_its_id_there_if_nobody_knows_of_it(envelope) -> None:
+    """Always the same, and none that another event has, whatever the bundles have in common."""
+    known = new_id()
+
+    def line() -> str:
+        return seal_alike(
+            envelope._replace(id=""),
+            events=[known, "", ""],
+            sent=[1, 2, 3],
+            senders=[None] * 3,
+            arguments=[envelope.kwargs] * 3,
+        )[0]
+
+    text = bundled([line(), line()])
+    events = [each.event_id for each in unbundled(text, 6)]
+
+    assert [each.event_id for each in unbundled(text, 6)] == events
+    assert (events[0], events[3], len(set(events))) == (known, known, 5)
 
 
 def test_a_message_is_no_stored_envelope(envelope) -> None:
