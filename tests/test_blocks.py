@@ -136,7 +136,7 @@ class Site:
                 raise Undo
 
     def byhand(self, step: ByHand) -> None:
-        made = transaction.savepoint(using=self.alias)
+        made = connections[self.alias].savepoint()
         self.do(step.steps)
         for _ in range(step.undone):
             self.by_hand = True
