@@ -7,6 +7,7 @@ import datetime as dt
 import gc
 import os
 
+import django
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -29,6 +30,7 @@ settings.load_profile("fast")
 
 
 CLOSED = 9  # A port that nobody listens on.
+LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
 
 
 def pytest_report_header() -> list[str]:
@@ -156,6 +158,22 @@ def connect():
     yield connect_for_test
     for signal, receiver, sender, uid in made:
         signal.disconnect(receiver, sender=sender, dispatch_uid=uid)
+
+
+def mail_through(settings, backend: str) -> None:
+    """Send mail with *backend*, in the words of the Django that is installed."""
+    if django.VERSION >= (6, 1):
+        settings.MAILERS = {"default": {"BACKEND": backend}}
+    else:
+        settings.EMAIL_BACKEND = backend
+
+
+@pytest.fixture
+def admins(settings) -> None:
+    """Alerts go to the ADMINS."""
+    settings.ASYNC_SIGNALS = {"ALERT_ADMINS": True}
+    settings.ADMINS = ["ada@shop.test" if django.VERSION >= (6, 0) else ("Ada", "ada@shop.test")]
+    mail_through(settings, LOCMEM)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import django
 import pytest
 from cryptography.fernet import Fernet
 from django.core import checks, mail
@@ -50,13 +49,13 @@ from async_signals.sending.outlet import outlet
 from async_signals.stats import Filter
 from async_signals.wire.envelope import dump, pack
 from async_signals.wire.signing import sign, verified
+from tests.conftest import LOCMEM, mail_through
 from tests.test_settings_and_checks import run
 from tests.testapp.models import Tag
 
 pytestmark = pytest.mark.django_db
 
 NAME = "shop.receive"
-LOCMEM = "django.core.mail.backends.locmem.EmailBackend"
 
 
 def find(number: int, token: str) -> None:
@@ -117,22 +116,6 @@ def end(number: int = 1, state: str = State.SUCCEEDED) -> None:
         fingerprint=failure(number).fingerprint,
     )
     assert [answer for _, answer in responses if answer is not None] == []
-
-
-def mail_through(settings, backend: str) -> None:
-    """Send mail with *backend*, in the words of the Django that is installed."""
-    if django.VERSION >= (6, 1):
-        settings.MAILERS = {"default": {"BACKEND": backend}}
-    else:
-        settings.EMAIL_BACKEND = backend
-
-
-@pytest.fixture
-def admins(settings) -> None:
-    """Alerts go to the ADMINS."""
-    settings.ASYNC_SIGNALS = {"ALERT_ADMINS": True}
-    settings.ADMINS = ["ada@shop.test" if django.VERSION >= (6, 0) else ("Ada", "ada@shop.test")]
-    mail_through(settings, LOCMEM)
 
 
 @pytest.fixture(autouse=True)

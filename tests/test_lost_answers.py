@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING
 
-import django
 import pytest
 from django.core import mail
 from django.db import OperationalError, connections, transaction
@@ -44,9 +43,7 @@ class MailServer:
 
 
 @pytest.fixture
-def server(settings):
-    settings.ASYNC_SIGNALS = {"ALERT_ADMINS": True}
-    settings.ADMINS = ["ann@shop.test" if django.VERSION >= (6, 0) else ("Ann", "ann@shop.test")]
+def server(admins):
     return MailServer()
 
 
