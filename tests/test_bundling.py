@@ -489,11 +489,12 @@ class TestSending:
         assert receive.calls == [*range(MANY)]
         assert sizes(alias) == [1] * MANY
 
-    def test_a_broker_that_is_down(self, alias, receive, settings, no_broker) -> None:
+    def test_a_broker_that_is_down(self, alias, receive, settings, no_broker, caplog) -> None:
         """It waits as any delivery does, and a relay publishes it when the broker is back."""
         send(alias, *range(MANY))
         [row] = rows(alias)
         assert (row.state, row.publishes) == ("pending", 0)
+        assert f"Kept {MANY} durable deliveries in the ledger" in caplog.text
 
         settings.ASYNC_SIGNALS = {}
         assert relay_once(alias) == 1

@@ -241,7 +241,7 @@ def publish(messages: Sequence[Message]) -> list[tuple[Message, Exception]]:
         logger.warning(
             "Kept %d durable deliveries in the ledger: the broker did not take them, %s: %s. They "
             "are published when the broker is back.",
-            len(kept),
+            sum(message.size for message, _ in kept),
             type(kept[0][1]).__name__,
             kept[0][1],
         )
