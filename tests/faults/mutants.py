@@ -89,7 +89,6 @@ def publish_before_commit(patch: Patch) -> None:
             callback()
 
     patch.setattr(dispatch, "transaction", Impatient())
-    patch.setattr(dispatch, "_come_first", lambda connection, before: None)
 
 
 def early_acknowledgement(patch: Patch) -> None:
