@@ -62,7 +62,8 @@ def broker_forgets(rig, run: Run) -> None:
 def sender_killed(rig, run: Run) -> None:
     """SIGKILL at one boundary after another, from the insert to the publish."""
     rig.use("redis")
-    died = rig.crash_points(run, scaled(25, 300)).wait_for_line("all have died: ", timeout=3_000)
+    sender = rig.crash_points(run, scaled(25, 300), many=1)
+    died = sender.wait_for_line("all have died: ", timeout=3_000)
     assert json.loads(died.partition(": ")[2])["died"] > 20
 
 
