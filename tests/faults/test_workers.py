@@ -131,6 +131,49 @@ class TestKilledWorker:
         most = 0 if mode == "once" else 2 * kills
         assert tally.twice <= most, "two processes in each worker"
 
+    @in_modes("robust")
+    def test_in_the_receiver(self, rig, some_kind, mode, ledger, gates) -> None:
+        """
+        The whole worker is killed when each of its processes is in a receiver.
+
+        It takes no more messages then than it has, so that Redis, too, gives all of them back.
+        """
+        rig.use(some_kind, **(SOON if some_kind == "redis" else {}))
+        run = Run(f"6 workers killed in the receiver, {some_kind}", mode)
+        count, kills = scaled(60, 10_000), scaled(2, 80)
+        every = count // (kills + 1)
+        holding = {each * every + n for each in range(kills) for n in (0, 1)}
+        order = f"effect hold:{gates[0].name}"
+        run.send(range(count), orders=lambda number: [order] if number in holding else [])
+        options = {"MAX_DEATHS": 1_000}
+        for n in range(kills):
+            worker = rig.worker(options=options)
+            wait_until(
+                lambda n=n: (
+                    len(holding & {each["number"] for each in run.written("start")}) > 2 * n + 1
+                ),
+                what="two processes that hold",
+            )
+            wait_until(lambda worker=worker: in_hand(worker) == PREFETCHED, what="a full hand")
+            worker.kill()
+        rig.worker(options=options)
+
+        let_time_pass(ledger)
+        run.wait_until_delivered(scaled(60, 900))
+        wait_until(lambda: not Delivery.objects.using(ledger).exclude(state="succeeded").exists())
+        tally = run.tally()
+        assert (tally.lost, tally.rolled_back) == (0, 0)
+        assert tally.twice == (0 if mode == "once" else 2 * kills)
+
+
+#: What a worker with two processes takes from its broker, at most, before it has done some.
+PREFETCHED = 8
+
+
+def in_hand(worker) -> int:
+    """Return the messages that *worker* has taken and not acknowledged."""
+    return worker.output.count("] received") - worker.output.count("] succeeded")
+
 
 class TestStalled:
     @in_modes("once")
