@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from async_signals import EnvelopeError, FutureEnvelopeError, ReceiverNotFoundError, connect
 from async_signals.executor import execute
 from async_signals.ids import id_after, new_id
-from async_signals.wire.envelope import as_sent, dump, pack, seal_alike, unbundled, unpack
+from async_signals.wire.envelope import as_sent, dump, pack, seal, seal_alike, unbundled, unpack
 from async_signals.wire.signing import sign
 
 
@@ -69,7 +69,14 @@ def sealed(first, rows) -> str:
     """Seal *rows*: the id of its event, when it was sent, sender and kwargs of each."""
     events, sent, senders, arguments = zip(*rows, strict=True)
     first = first._replace(sent=as_sent(sent[0]), sender=senders[0], kwargs=arguments[0])
-    text, length = seal_alike(first, events=events, sent=sent, senders=senders, arguments=arguments)
+    text, length = seal_alike(
+        first,
+        alone=len(seal([first])),
+        events=events,
+        sent=sent,
+        senders=senders,
+        arguments=arguments,
+    )
     if first.event_id == events[0]:
         apart = (
             dump(first._replace(sent=as_sent(at), sender=sender, kwargs=kwargs))

@@ -99,11 +99,13 @@ def _written(drafts: Sequence[Draft]) -> Iterator[Bundle]:
     while len(drafts) > 1:
         # The first lends its event to the row of the bundle. As large as it is are most.
         first = drafts[0].envelopes[0]._replace(id="")
-        number = max(1, min(FEW, most // len(seal([first]))))
+        alone = len(seal([first]))
+        number = max(1, min(FEW, most // alone))
         some, drafts = drafts[:number], drafts[number:]
         if number > 1:
             text, length = seal_alike(
                 first,
+                alone=alone,
                 events=ids_if_shared([draft.event for draft in some]),
                 sent=[draft.event.sent for draft in some],
                 senders=[draft.sender for draft in some],

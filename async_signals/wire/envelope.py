@@ -51,7 +51,9 @@ READABLE_VERSIONS = frozenset({1})
 ALIKE_VERSION = 2
 #: Characters that a message of one delivery has more than such a line with this one, at most: its
 #: ids, a moment, a signature, and ``SHARED`` of arguments that all have in common.
-SHARED, APART, ID = 100, 250, 36
+SHARED, APART = 100, 250
+#: Characters of an id.
+ID = 36
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
@@ -117,6 +119,7 @@ def seal(deliveries: Sequence[Envelope] | Sequence[Reference]) -> str:
 def seal_alike(
     first: Envelope,
     *,
+    alone: int,
     events: Sequence[str],
     sent: Sequence[int],
     senders: Sequence[Any],
@@ -130,6 +133,7 @@ def seal_alike(
 
     Args:
         first: Of a bundle: with no id.
+        alone: Characters that ``seal()`` makes of it by itself.
         events: Id of the event of each; ``""``: whoever reads it gives it one.
         sent: When each was sent, in microseconds since 1970.
         senders: The sender of each, as JSON.
@@ -156,7 +160,7 @@ def seal_alike(
     }
     text = encrypted(_encode(message))
     # All that the first has is in each of them, but for its own arguments: those are in the text.
-    apart = len(seal([first])) + ID - len(_encode([column[0] for column in own.values()]))
+    apart = alone + ID - len(_encode([column[0] for column in own.values()]))
     return text, len(text) + len(sent) * apart
 
 

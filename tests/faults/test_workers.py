@@ -14,7 +14,7 @@ from django.db.models import Sum
 from async_signals.models import Attempt, Claim, Delivery
 from tests.worker import ROOT
 
-from .oracle import Run, let_time_pass, wait_until
+from .oracle import Run, Tally, let_time_pass, wait_until
 from .scale import PROMISING, in_modes, scaled
 
 pytestmark = [
@@ -89,6 +89,15 @@ class TestKilledChild:
         assert (tally.lost, tally.twice) == (0, 0)
 
 
+def ended(run: Run, ledger: str) -> Tally:
+    """Return what *run* came to, when each of its deliveries has succeeded."""
+    # What the relay of a killed worker had taken, and not yet published.
+    let_time_pass(ledger)
+    run.wait_until_delivered(scaled(60, 900))
+    wait_until(lambda: not Delivery.objects.using(ledger).exclude(state="succeeded").exists())
+    return run.tally()
+
+
 class TestKilledWorker:
     @pytest.mark.parametrize(
         ("some_kind", "mode"),
@@ -120,11 +129,7 @@ class TestKilledWorker:
             worker.kill()
         rig.worker(options=options)
 
-        # What the relay of a killed worker had taken, and not yet published.
-        let_time_pass(ledger)
-        run.wait_until_delivered(scaled(60, 900))
-        wait_until(lambda: not Delivery.objects.using(ledger).exclude(state="succeeded").exists())
-        tally = run.tally()
+        tally = ended(run, ledger)
         assert tally.lost <= (kills if (some_kind, mode) == ("redis", "robust") else 0)
         assert run.committed - run.delivered <= run.committed - run.begun
         assert tally.rolled_back == 0
@@ -158,10 +163,7 @@ class TestKilledWorker:
             worker.kill()
         rig.worker(options=options)
 
-        let_time_pass(ledger)
-        run.wait_until_delivered(scaled(60, 900))
-        wait_until(lambda: not Delivery.objects.using(ledger).exclude(state="succeeded").exists())
-        tally = run.tally()
+        tally = ended(run, ledger)
         assert (tally.lost, tally.rolled_back) == (0, 0)
         assert tally.twice == (0 if mode == "once" else 2 * kills)
 
